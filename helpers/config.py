@@ -1,0 +1,48 @@
+"""Where the tutorial runs and where its files lie, from parameters and the environment."""
+
+import os
+import re
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+BACKENDS = ("local", "snowflake")
+
+
+def home() -> Path:
+    """Folder of everything a run leaves behind: TUTORIAL_HOME, else the project's root."""
+    return Path(os.environ.get("TUTORIAL_HOME") or PROJECT_ROOT).resolve()
+
+
+def runs_folder() -> Path:
+    return home() / "runs"
+
+
+def cache_folder() -> Path:
+    return home() / ".cache"
+
+
+def trained_model() -> Path:
+    """Where notebook 02 writes its model and notebook 03 looks first."""
+    return home() / "model" / "model_trained.pt"
+
+
+def images_folder(name: str = "") -> Path:
+    """Absolute path of the images; "" is the drawn sample set, a relative name starts at the project's root."""
+    return (PROJECT_ROOT / name).resolve() if name else home() / ".samples"
+
+
+def backend(name: str = "") -> str:
+    """`name`, else TUTORIAL_BACKEND, else "local": nobody reaches a billed account without asking for it."""
+    chosen = name or os.environ.get("TUTORIAL_BACKEND") or "local"
+    if chosen not in BACKENDS:
+        raise ValueError(f'backend is {chosen!r}. Use "local" (the stand-in) or "snowflake" (your account).')
+    return chosen
+
+
+def identifier(name: str) -> str:
+    """`name` if Snowflake takes it unquoted, since identifiers cannot be bound like values."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]{0,254}", name):
+        raise ValueError(
+            f"{name!r} is not a plain Snowflake identifier. Use letters, digits, _ and $, and start with a letter."
+        )
+    return name.upper()

@@ -1,0 +1,174 @@
+"""Build, save and load a classifier; predict with it. A checkpoint is one file with all that inference needs."""
+
+import hashlib
+import io
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from helpers.images import evaluation_transform
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass
+class ModelCard:
+    """What a checkpoint says of itself; plain values only, so that it loads with weights_only=True."""
+
+    arch: str
+    classes: list[str]
+    image_size: int
+    data_set: str
+    data_digest: str
+    view: str = "centre"
+    flip: bool = False
+    temperature: float = 1.0
+    mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
+    std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
+    parameters: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict)
+
+
+class Classifier(nn.Module):
+    """A network with its own preprocessing: (B, 3, S, S) uint8 images to (B, n_classes) float32 logits.
+
+    Training, evaluation and every Dask worker call this one module, so that none of them can differ.
+    """
+
+    def __init__(self, net: nn.Module, card: ModelCard):
+        super().__init__()
+        self.net, self.card = net, card
+        self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        logits = self.net(x).float()
+        if self.card.flip and not self.training:
+            logits = (logits + self.net(x.flip(3)).float()) / 2
+        return logits
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """(3, H, W) uint8 of any size to the (3, S, S) uint8 that forward takes."""
+        return evaluation_transform(image, self.card.image_size, self.card.view)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(B, n_classes) in [0, 1], calibrated by the checkpoint's temperature (Guo et al. 2017)."""
+        return (logits / self.card.temperature).softmax(1)
+
+
+@torch.inference_mode()
+def predict(model: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Class index and confidence of each image.
+
+    images: (B, 3, S, S) uint8. Returns (B,) int64 and (B,) float32 in [0, 1]. Raises ValueError if B == 0.
+    """
+    if len(images) == 0:
+        raise ValueError("predict got a batch of 0 images. Skip empty batches.")
+    confidence, index = model.probabilities(model(images)).max(1)
+    return index, confidence
+
+
+def build(arch: str, n_classes: int, weights: str = "") -> nn.Module:
+    """A torchvision classification network with `n_classes` outputs.
+
+    weights: "", a torchvision weights name such as IMAGENET1K_V2 (downloaded), or the path of a checkpoint.
+    """
+    known = torchvision.models.list_models(torchvision.models)
+    if arch not in known:
+        raise ValueError(f"arch is {arch!r}. Use a torchvision classification model, such as resnet18 or resnet50.")
+    named = weights and not weights.endswith(".pt")
+    net = torchvision.models.get_model(arch, weights=weights if named else None)
+    _replace_head(net, n_classes)
+    if weights.endswith(".pt"):
+        _load_matching(net, read_checkpoint(weights)["state_dict"], arch, weights)
+    return net.to(memory_format=torch.channels_last)
+
+
+def _replace_head(net: nn.Module, n_classes: int) -> None:
+    name, head = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
+    parent = net.get_submodule(name.rpartition(".")[0])
+    setattr(parent, name.rpartition(".")[2], nn.Linear(head.in_features, n_classes))
+
+
+def _load_matching(net: nn.Module, state: dict, arch: str, source: str) -> None:
+    """All weights but those of another shape, which is the head where the classes differ."""
+    own = net.state_dict()
+    fitting = {name: value.float() for name, value in state.items() if name in own and own[name].shape == value.shape}
+    if len(fitting) < len(own) - 2:
+        raise ValueError(f"weights {source} do not fit {arch}. Name a checkpoint of the same arch.")
+    net.load_state_dict(fitting, strict=False)
+
+
+def device_named(name: str = "auto") -> torch.device:
+    """The device `name`, or for "auto" the best there is: CUDA, MPS, CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively, which trains about twice as fast as float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and "avx512_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return ""
+
+
+def save_atomically(content: dict, path: Path) -> None:
+    """Write a torch file whole or not at all: a kill leaves the previous one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+def save(model: Classifier, path: Path, half: bool = False) -> None:
+    """Write the checkpoint; half=True stores the weights as float16, half the size."""
+    state = {
+        name: value.half() if half and value.is_floating_point() else value
+        for name, value in model.net.state_dict().items()
+    }
+    save_atomically({"card": asdict(model.card), "state_dict": state}, path)
+
+
+def read_checkpoint(source: Path | str | bytes) -> dict:
+    """The checkpoint's dictionary, from a path or from the file's bytes. Raises ValueError if it is none."""
+    name = "of these bytes" if isinstance(source, bytes) else str(source)
+    try:
+        content = torch.load(io.BytesIO(source) if isinstance(source, bytes) else source, "cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Model file {name} does not exist. Run notebook 02_train_model first.") from None
+    except Exception as error:  # torch raises many types for a damaged file
+        raise ValueError(f"Model file {name} cannot be read ({type(error).__name__}). Train it again.") from None
+    if not isinstance(content, dict) or not {"card", "state_dict"} <= content.keys():
+        raise ValueError(f"Model file {name} is not a checkpoint of this project. Train one with notebook 02.")
+    return content
+
+
+def load(source: Path | str | bytes, device: str | torch.device = "cpu") -> Classifier:
+    """The classifier of a checkpoint, in float32, ready to predict."""
+    content = read_checkpoint(source)
+    card = ModelCard(**content["card"])
+    net = build(card.arch, len(card.classes))
+    net.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in content["state_dict"].items()})
+    return Classifier(net, card).to(device).eval()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

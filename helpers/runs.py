@@ -1,0 +1,92 @@
+"""The run folder runs/<run>/: what one notebook leaves for the next."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from helpers import config
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pass through the notebooks; what it knows of itself is in its run.json."""
+
+    name: str
+    backend: str
+    database: str
+    data_set: str  # name of the images' folder
+    data_digest: str  # of the training images, as in a checkpoint
+    test_digest: str  # of the test images
+    classes: list[str]  # of the training images
+    model_digest: str = ""  # of the model that made the predictions
+    made_database: bool = False  # whether notebook 01 created the database
+
+    @property
+    def folder(self) -> Path:
+        return config.runs_folder() / self.name
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions"
+
+    def save(self) -> "Run":
+        """Write run.json and make this the latest run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "run.json", asdict(self))
+        write_json(config.runs_folder() / "latest.json", {"run": self.name})
+        return self
+
+
+def start(backend: str, database: str, name: str = "", **facts) -> Run:
+    """A new run with a folder of its own, named by the time in UTC unless `name` is given."""
+    return Run(name or new_name(), backend, config.identifier(database), **facts).save()
+
+
+def open_run(name: str, backend: str, database: str) -> Run:
+    """The run `name` ("latest": the newest), if it is of this backend and database. Raises with the remedy."""
+    if name == "latest":
+        latest = config.runs_folder() / "latest.json"
+        if not latest.exists():
+            raise FileNotFoundError(f"No run in {config.runs_folder()}. Run notebook 01_set_up_snowflake first.")
+        name = json.loads(latest.read_text())["run"]
+    path = config.runs_folder() / name / "run.json"
+    if not path.exists():
+        raise FileNotFoundError(f'Run {path.parent} does not exist. Use run = "latest" or the name of a folder there.')
+    run = Run(**json.loads(path.read_text()))
+    if (run.backend, run.database) != (backend, database.upper()):
+        raise ValueError(
+            f"Run {run.name} is of backend {run.backend}, database {run.database}; asked for was {backend}, "
+            f"{database.upper()}. Set those parameters, or run notebook 01_set_up_snowflake for the other."
+        )
+    return run
+
+
+def with_model(run: Run, digest: str) -> Run:
+    """This run if it has no predictions of another model, else a new run of the same data for `digest`."""
+    if run.model_digest in ("", digest):
+        return replace(run, model_digest=digest).save()
+    return replace(run, name=new_name(), model_digest=digest).save()
+
+
+def has_predictions(run: Run) -> None:
+    """Raises FileNotFoundError if notebook 03 has not finished in this run."""
+    if not (run.folder / "inference.json").exists():
+        raise FileNotFoundError(
+            f"Run {run.name} has no finished predictions in {run.predictions}. Run notebook 03_run_inference first."
+        )
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def new_name() -> str:
+    """A run's name that is not taken yet: the time in UTC."""
+    base = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    names = [base, *(f"{base}-{n}" for n in range(2, 100))]
+    return next(name for name in names if not (config.runs_folder() / name).exists())

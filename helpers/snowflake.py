@@ -1,0 +1,159 @@
+"""Connect to Snowflake or its local stand-in, run SQL files, list images, sign URLs."""
+
+import io
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import snowflake.connector
+from snowflake.connector.errors import ProgrammingError
+from snowflake.connector.util_text import split_statements
+
+from helpers import config
+
+SCHEMA = "PUBLIC"
+SIGNED_AT_ONCE = 1000  # paths in one statement, whose text Snowflake limits to 1 MB
+DOES_NOT_EXIST = {2003, 2043}
+# arguments of snowflake.connector.connect that may stand in the environment, under the Snowflake CLI's names
+ARGUMENTS = (
+    "account", "user", "password", "role", "warehouse", "authenticator", "token", "token_file_path",
+    "private_key_file", "private_key_file_pwd", "host", "port", "protocol",
+)  # fmt: skip
+VARIABLES = {f"SNOWFLAKE_{argument.upper()}": argument for argument in ARGUMENTS}
+
+
+def connect(backend: str = "", database: str = ""):
+    """A connection to the stand-in ("local", started if needed) or to your account ("snowflake").
+
+    database: made the current one, with schema PUBLIC, if given. Raises ValueError for missing settings,
+    LookupError for a database that does not exist.
+    """
+    backend = config.backend(backend)
+    os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")  # no probes of cloud metadata addresses
+    connection = snowflake.connector.connect(**parameters(backend))
+    if database:
+        try:
+            execute(connection, f"use schema {config.identifier(database)}.{SCHEMA}")
+        except ProgrammingError as error:
+            connection.close()
+            raise LookupError(
+                f"Database {database} cannot be used on backend {backend} ({error.msg}). "
+                "Run notebook 01_set_up_snowflake first."
+            ) from None
+    return connection
+
+
+def parameters(backend: str) -> dict:
+    """Arguments for snowflake.connector.connect, for the stand-in or from connections.toml or the environment."""
+    if backend == "local":
+        from helpers import sandbox  # here: an account needs no stand-in
+
+        return sandbox.connection_parameters()
+    named = os.environ.get("SNOWFLAKE_DEFAULT_CONNECTION_NAME") or _only_connection()
+    if named:
+        return {"connection_name": named, "enable_server_session_keep_alive_auto_detection": False}
+    found = {argument: os.environ[name] for name, argument in VARIABLES.items() if os.environ.get(name)}
+    missing = [f"SNOWFLAKE_{name.upper()}" for name in ("account", "user") if name not in found]
+    if not found.keys() & {"password", "authenticator", "private_key_file", "token", "token_file_path"}:
+        missing.append("SNOWFLAKE_PRIVATE_KEY_FILE (or SNOWFLAKE_PASSWORD, SNOWFLAKE_AUTHENTICATOR)")
+    if missing:
+        raise ValueError(
+            f"{', '.join(missing)} is not set. Add it to the environment (README, “Use your own account”), "
+            'or use backend = "local".'
+        )
+    return found | {"enable_server_session_keep_alive_auto_detection": False}
+
+
+def _only_connection() -> str:
+    """The name "default" if connections.toml has it, else ""."""
+    folder = Path(os.environ.get("SNOWFLAKE_HOME") or Path.home() / ".snowflake")
+    path = folder / "connections.toml"
+    return "default" if path.exists() and "default" in tomllib.loads(path.read_text()) else ""
+
+
+def backend_of(connection) -> str:
+    """The backend that a connection was made for: the stand-in is the one on this machine's own address."""
+    return "local" if connection.host == "127.0.0.1" else "snowflake"
+
+
+def execute(connection, sql: str, values: tuple | dict | None = None) -> list[tuple]:
+    """All rows of one statement; values are bound, never formatted into it."""
+    with connection.cursor() as cursor:
+        return cursor.execute(sql, values).fetchall()
+
+
+def query(connection, sql: str, values: tuple | dict | None = None) -> pd.DataFrame:
+    """The rows of one SELECT as a table."""
+    with connection.cursor() as cursor:
+        return cursor.execute(sql, values).fetch_pandas_all()
+
+
+def run_file(connection, path: Path | str, **variables: str) -> dict[str, pd.DataFrame]:
+    """Run a SQL file statement by statement; a `set name = …` in it takes the value given here instead.
+
+    Returns each statement's rows by its text. Raises ProgrammingError that names file and statement.
+    """
+    path, results = config.PROJECT_ROOT / path, {}
+    for statement, _ in split_statements(io.StringIO(path.read_text()), remove_comments=True):
+        statement = statement.strip().rstrip(";").strip()
+        if not statement:
+            continue
+        name = re.match(r"set\s+(\w+)\s*=", statement, re.IGNORECASE)
+        value = variables.get(name[1]) if name else None
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"set {name[1]} = %s" if value else statement, (value,) if value else None)
+                columns = [column.name for column in cursor.description or []]
+                results[statement] = pd.DataFrame(cursor.fetchall(), columns=columns)
+        except ProgrammingError as error:
+            raise ProgrammingError(f"{path.name}, in “{statement[:70]}”: {error.msg}", errno=error.errno) from None
+    return results
+
+
+def list_files(connection, table: str, path_column: str, stage: str) -> list[tuple[str, int, str]]:
+    """(relative path, size in bytes, etag) of the table's images that are on the stage, by path.
+
+    Raises LookupError if the table or the stage does not exist.
+    """
+    frames = list_images(connection, table, stage, path_column=path_column)
+    return [
+        row for frame in frames for row in frame[["RELATIVE_PATH", "SIZE", "ETAG"]].itertuples(index=False, name=None)
+    ]
+
+
+def list_images(connection, table: str, stage: str, *, path_column: str = "RELATIVE_PATH") -> Iterator[pd.DataFrame]:
+    """FILE_URL, RELATIVE_PATH, SIZE and ETAG of the table's images that are on the stage, in chunks, by path."""
+    sql = (
+        f"select d.file_url, d.relative_path, d.size, d.etag "
+        f"from {config.identifier(table)} as t join directory(@{config.identifier(stage)}) as d "
+        f"on d.relative_path = t.{config.identifier(path_column)} order by d.relative_path"
+    )
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(sql)
+        except ProgrammingError as error:
+            if error.errno in DOES_NOT_EXIST:
+                raise LookupError(f"{error.msg} Run notebook 01_set_up_snowflake first.") from None
+            raise
+        yield from cursor.fetch_pandas_batches()
+
+
+def sign_urls(connection, stage: str, paths: list[str], seconds: int = 3600) -> list[str]:
+    """A signed URL for each path on the stage, in order, each good for `seconds` (at most 604800)."""
+    sql = (
+        f"select get_presigned_url(@{config.identifier(stage)}, f.value::varchar, {int(seconds)}) "
+        "from table(flatten(input => parse_json(%s))) as f order by f.index"
+    )
+    chunks = [paths[i : i + SIGNED_AT_ONCE] for i in range(0, len(paths), SIGNED_AT_ONCE)]
+    return [url for chunk in chunks for (url,) in execute(connection, sql, (json.dumps(chunk),))]
+
+
+def where(connection, backend: str) -> str:
+    """One sentence for the notebooks: which backend, database and role a connection uses; no secret in it."""
+    database, schema, role = execute(connection, "select current_database(), current_schema(), current_role()")[0]
+    place = "the local stand-in for Snowflake" if backend == "local" else f"the Snowflake account {connection.account}"
+    return f"Connected to {place}, database {database}, schema {schema}, role {role}."
