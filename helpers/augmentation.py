@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample, one_hot
 from torchvision.transforms.v2 import functional as F
 
-GREY = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+GREY = torch.tensor([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
 
 
 def random_crop(image: Tensor, size: int, scale: float, generator: Generator) -> Tensor:
@@ -23,51 +23,56 @@ def random_crop(image: Tensor, size: int, scale: float, generator: Generator) ->
 
 
 def distort(images: Tensor, strength: float, generator: Generator) -> Tensor:
-    """Rotated, sheared, recoloured, partly erased (B, 3, H, W) images in [0, 1]; strength 0 changes nothing."""
+    """Rotated, sheared, recoloured, partly erased (B, 3, H, W) float images in [0, 255]; strength 0 changes nothing."""
     if strength == 0:
         return images
-    return _erase(_recolour(_warp(images, strength, generator), strength, generator), strength, generator).clamp(0, 1)
+    images = _warp(images, strength, generator)
+    images = _recolour(images, strength, generator).clamp_(0, 255)
+    return _erase(images, strength, generator)
 
 
-def _uniform(images: Tensor, reach: float, generator: Generator) -> Tensor:
-    """(B, 1, 1, 1) values in [-reach, reach]."""
-    return (torch.rand(len(images), 1, 1, 1, generator=generator) * 2 - 1).mul(reach).to(images.device)
+def _uniform(shape: tuple, reach: float, generator: Generator) -> Tensor:
+    """Values in [-reach, reach]."""
+    return (torch.rand(shape, generator=generator) * 2 - 1) * reach
 
 
 def _warp(images: Tensor, strength: float, generator: Generator) -> Tensor:
-    angle, shear, dx, dy = (
-        _uniform(images, r * strength, generator).view(-1) for r in (math.radians(25), 0.2, 0.1, 0.1)
-    )
+    n = len(images)
+    angle = _uniform((n,), math.radians(25) * strength, generator)
+    shear, dx, dy = (_uniform((n,), reach * strength, generator) for reach in (0.2, 0.1, 0.1))
     cos, sin = angle.cos(), angle.sin()
     rows = [torch.stack([cos, -sin + shear, dx], 1), torch.stack([sin, cos, dy], 1)]
-    grid = affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-    return grid_sample(images, grid.to(images.dtype), padding_mode="reflection", align_corners=False)
+    grid = affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False).to(images)
+    return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def _recolour(images: Tensor, strength: float, generator: Generator) -> Tensor:
-    brightness, contrast, saturation = (_uniform(images, r * strength, generator) for r in (0.4, 0.4, 0.6))
-    tint = (torch.rand(len(images), 3, 1, 1, generator=generator) * 2 - 1).mul(0.15 * strength).to(images.device)
-    grey = (images * GREY.to(images.device)).sum(1, keepdim=True)
-    images = grey + (images - grey) * (1 + saturation)
-    mean = grey.mean((2, 3), keepdim=True)
-    return (mean + (images - mean) * (1 + contrast)) * (1 + brightness + tint)
+    """Brightness, contrast, saturation and tint are all linear in the colour: one matrix and offset an image."""
+    n = len(images)
+    brightness, contrast, saturation = (_uniform((n, 1, 1), r * strength, generator) for r in (0.4, 0.4, 0.6))
+    gain = 1 + brightness + _uniform((n, 3, 1), 0.15 * strength, generator)
+    matrix = gain * (1 + contrast) * ((1 + saturation) * torch.eye(3) - saturation * GREY.expand(3, 3))
+    mean = images[:, :, ::4, ::4].mean((2, 3)).cpu() @ GREY  # every fourth pixel tells the mean well enough
+    offset = -gain * contrast * mean[:, None, None]
+    flat = torch.baddbmm(offset.to(images), matrix.to(images), images.flatten(2))
+    return flat.view_as(images)
 
 
 def _erase(images: Tensor, strength: float, generator: Generator) -> Tensor:
-    """A grey rectangle over at most 9 % of a third of the images (all at strength 3)."""
-    mask = _boxes(images, torch.rand(len(images), generator=generator) * 0.3, generator)
-    chosen = (torch.rand(len(images), 1, 1, 1, generator=generator) < strength / 3).to(images.device)
-    return torch.where(mask & chosen, images.mean((2, 3), keepdim=True), images)
+    """A rectangle of its mean colour over at most 9 % of a third of the images (of all at strength 3)."""
+    chosen = (torch.rand(len(images), generator=generator) < strength / 3).nonzero().flatten().tolist()
+    for i, (share, top, left) in zip(chosen, torch.rand(len(chosen), 3, generator=generator).tolist()):
+        rows, columns = _box(images.shape[-2:], 0.3 * share, top, left)
+        images[i, :, rows, columns] = images[i].mean((1, 2), keepdim=True)
+    return images
 
 
-def _boxes(images: Tensor, side: Tensor, generator: Generator) -> Tensor:
-    """(B, 1, H, W) bool: one rectangle an image, `side` (B,) of the height and width, wholly inside."""
-    height, width = images.shape[-2:]
-    top, left = torch.rand(2, len(images), generator=generator) * (1 - side)
-    y, x = torch.arange(height) / height, torch.arange(width) / width
-    rows = (y >= top[:, None]) & (y < (top + side)[:, None])
-    columns = (x >= left[:, None]) & (x < (left + side)[:, None])
-    return (rows[:, None, :, None] & columns[:, None, None, :]).to(images.device)
+def _box(shape: tuple, side: float, top: float, left: float) -> tuple[slice, slice]:
+    """Rows and columns of a rectangle with `side` (0 to 1) of the height and width; top and left place it inside."""
+    height, width = shape
+    h, w = round(side * height), round(side * width)
+    y, x = round(top * (height - h)), round(left * (width - w))
+    return slice(y, y + h), slice(x, x + w)
 
 
 def mix(images: Tensor, labels: Tensor, n_classes: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -77,21 +82,21 @@ def mix(images: Tensor, labels: Tensor, n_classes: int, generator: Generator) ->
     """
     targets = one_hot(labels, n_classes).float()
     order = torch.randperm(len(images), generator=generator).to(images.device)
-    share, kind = torch.rand(2, generator=generator).tolist()
+    kind, area, top, left = torch.rand(4, generator=generator).tolist()
     if kind < 0.5:
-        # Beta(0.2, 0.2) by the quotient of two powers (Joehnk 1964), redrawn until it is defined
         share = _beta(0.2, generator)
-        mixed = images * share + images[order] * (1 - share)
+        mixed = torch.lerp(images[order], images, share)
     else:
-        side = torch.full((len(images),), math.sqrt(1 - share))
-        mask = _boxes(images, side, generator)
-        mixed = torch.where(mask, images[order], images)
-        kept = 1 - mask.float().mean((1, 2, 3))
-        return mixed, targets * kept[:, None] + targets[order] * (1 - kept[:, None])
-    return mixed, targets * share + targets[order] * (1 - share)
+        rows, columns = _box(images.shape[-2:], math.sqrt(area), top, left)
+        mixed = images.clone()
+        mixed[:, :, rows, columns] = images[order][:, :, rows, columns]
+        height, width = images.shape[-2:]
+        share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+    return mixed, torch.lerp(targets[order], targets, share)
 
 
 def _beta(alpha: float, generator: Generator) -> float:
+    """A draw of Beta(alpha, alpha) by the quotient of two powers (Joehnk 1964)."""
     while True:
         x, y = (torch.rand(2, generator=generator, dtype=torch.float64) ** (1 / alpha)).tolist()
         if 0 < x + y <= 1:

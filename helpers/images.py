@@ -85,7 +85,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
         header = Image.open(io.BytesIO(data))
         width, height = header.size
     except Exception as error:  # Pillow raises many types, by format
-        raise ImageError(f"not an image: {type(error).__name__}") from None
+        raise ImageError(f"not a readable image ({type(error).__name__})") from None
     if width * height > max_pixels:
         raise ImageError(f"image is {width} x {height} pixels, over the limit of {max_pixels} pixels")
     if min(width, height) < MIN_SIDE:

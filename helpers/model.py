@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from helpers import config
 from helpers.images import evaluation_transform
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -172,3 +174,29 @@ def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def choose(data_digest: str, classes: list[str], named: str = "") -> Path:
+    """The checkpoint to predict with: `named`, else the newest in model/ that was trained on this very data set.
+
+    A model that you name may come from another data set, with a warning; one of other classes is refused.
+    """
+    if named:
+        path = config.PROJECT_ROOT / named
+        card = read_checkpoint(path)["card"]
+        if sorted(card["classes"]) != sorted(classes):
+            raise ValueError(f"Model {path} knows the classes {card['classes']}, the images have {sorted(classes)}.")
+        if card["data_digest"] != data_digest:
+            warnings.warn(f"Model {path} was trained on another data set, {card['data_set']}.", stacklevel=2)
+        return path
+    folders = {config.trained_model().parent, config.PROJECT_ROOT / "model"}
+    paths = sorted((p for folder in folders for p in folder.glob("*.pt")), key=lambda p: p.stat().st_mtime)
+    fitting = [p for p in paths if read_checkpoint(p)["card"]["data_digest"] == data_digest]
+    # what the reader trained goes before what came with the repository
+    fitting.sort(key=lambda p: p.name == config.trained_model().name)
+    if not fitting:
+        raise FileNotFoundError(
+            f"No model in {config.trained_model().parent} was trained on these images. "
+            "Run notebook 02_train_model first, or name a model file."
+        )
+    return fitting[-1]

@@ -44,6 +44,14 @@ def start(backend: str, database: str, name: str = "", **facts) -> Run:
     return Run(name or new_name(), backend, config.identifier(database), **facts).save()
 
 
+def made_database(backend: str, database: str) -> bool:
+    """Whether the tutorial's latest run here says that the tutorial itself created this database."""
+    try:
+        return open_run("latest", backend, database).made_database
+    except (FileNotFoundError, ValueError):
+        return False
+
+
 def open_run(name: str, backend: str, database: str) -> Run:
     """The run `name` ("latest": the newest), if it is of this backend and database. Raises with the remedy."""
     if name == "latest":

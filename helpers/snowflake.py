@@ -125,16 +125,27 @@ def list_files(connection, table: str, path_column: str, stage: str) -> list[tup
     ]
 
 
-def list_images(connection, table: str, stage: str, *, path_column: str = "RELATIVE_PATH") -> Iterator[pd.DataFrame]:
-    """FILE_URL, RELATIVE_PATH, SIZE and ETAG of the table's images that are on the stage, in chunks, by path."""
+def list_images(
+    connection, table: str, stage: str, *, path_column: str = "RELATIVE_PATH", not_by_model: str = ""
+) -> Iterator[pd.DataFrame]:
+    """FILE_URL, RELATIVE_PATH, SIZE and ETAG of the table's images that are on the stage, in chunks, by path.
+
+    not_by_model: leave out what clothing_prediction_log has from the model of this digest, for this ETAG.
+    Raises LookupError if the table or the stage does not exist.
+    """
     sql = (
         f"select d.file_url, d.relative_path, d.size, d.etag "
         f"from {config.identifier(table)} as t join directory(@{config.identifier(stage)}) as d "
-        f"on d.relative_path = t.{config.identifier(path_column)} order by d.relative_path"
+        f"on d.relative_path = t.{config.identifier(path_column)} "
     )
+    if not_by_model:
+        sql += (
+            "where not exists (select 1 from clothing_prediction_log as l where l.relative_path = d.relative_path "
+            "and l.etag = d.etag and l.model_digest = %s) "
+        )
     with connection.cursor() as cursor:
         try:
-            cursor.execute(sql)
+            cursor.execute(sql + "order by d.relative_path", (not_by_model,) if not_by_model else None)
         except ProgrammingError as error:
             if error.errno in DOES_NOT_EXIST:
                 raise LookupError(f"{error.msg} Run notebook 01_set_up_snowflake first.") from None

@@ -24,6 +24,25 @@ class Changes:
         return f"{counts}, {self.unchanged} unchanged"
 
 
+def split_folders(folder: Path) -> tuple[Path, Path]:
+    """The training and the test folder of a data set; `validation/` is the test split where there is no `test/`."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"Images folder {folder} does not exist. Give a folder of train/<class>/, test/<class>/."
+        )
+    found = [folder / name for name in ("train", "test", "validation") if (folder / name).is_dir()]
+    if len(found) < 2 or found[0].name != "train":
+        raise FileNotFoundError(
+            f"{folder} needs the folders train/ and test/ (or validation/), each with a folder a class."
+        )
+    return found[0], found[1]
+
+
+def count(folder: Path) -> int:
+    """Number of images in a folder of classes."""
+    return len(image_files(folder))
+
+
 def sync(connection, folder: Path, stage: str) -> Changes:
     """PUT what is new or changed in `folder`, REMOVE what is gone from it. Safe to run again after a failure."""
     local = {path.relative_to(folder).as_posix(): path for path in image_files(folder)}

@@ -23,7 +23,11 @@ def main() -> int:
     options = vars(parser.parse_args())
     images, checkpoint, name, cache = (options.pop(key) for key in ("images", "checkpoint", "name", "cache"))
     parameters = Parameters(**options)
-    data = ImageFolder(images, side=round(1.15 * parameters.image_size), cache=cache)
+    try:
+        data = ImageFolder(images, side=round(1.15 * parameters.image_size), cache=cache)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
     print(f"{len(data)} images, {len(data.classes)} classes, {parameters}", flush=True)
     started = time.perf_counter()
     try:

@@ -36,7 +36,7 @@ class Parameters:
     flip: bool = False  # whether prediction averages the image and its mirror image
     augmentation: float = 1.0  # strength of rotation, colour and erasing; 0 for none
     crop_scale: float = 0.35  # least share of the area that a random crop keeps
-    mixing: float = 0.85  # share of the epochs with MixUp and CutMix; 0 for none
+    mixing: float = 0.85  # share of the epochs with MixUp and CutMix, unless augmentation is 0
     label_smoothing: float = 0.1
     weight_decay: float = 0.05
     averaging: float = 0.0  # decay of the running average of the weights; 0 for none
@@ -118,7 +118,8 @@ class _Run:
         torch.manual_seed(p.seed)
         card = ModelCard(
             p.arch, data.classes, p.image_size, data_set, data_digest(data.sizes), p.view, p.flip,
-            parameters=asdict(p), versions={"torch": torch.__version__, "torchvision": torchvision.__version__},
+            parameters=asdict(p),
+            versions={"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
         )  # fmt: skip
         self.model = Classifier(build(p.arch, len(data.classes), p.weights), card).to(self.device)
         self.average = AveragedModel(self.model, multi_avg_fn=_running_average(p.averaging), use_buffers=True)
@@ -186,12 +187,12 @@ class _Run:
         seed = _seed(p.seed, self.epoch, 2**23 + self.step)
         torch.manual_seed(seed)  # dropout repeats itself in a resumed run
         generator = Generator().manual_seed(seed)
-        images, labels = images.to(self.device).float() / 255, labels.to(self.device)
+        images, labels = images.to(self.device).float(), labels.to(self.device)
         images, targets = distort(images, p.augmentation, generator), labels
-        if self.epoch < p.mixing * p.n_epochs:
+        if p.augmentation and self.epoch < p.mixing * p.n_epochs:
             images, targets = mix(images, labels, len(self.data.classes), generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)):
-            logits = self.model(images * 255)
+            logits = self.model(images)
         loss = cross_entropy(logits, targets, label_smoothing=p.label_smoothing)
         if not (value := loss.item()) < float("inf"):
             paths = ", ".join(self.data.paths[i] for i in used[:5])

@@ -1,0 +1,71 @@
+# `make` alone lists what there is. Options are variables: make tutorial IMAGES=DIR EPOCHS=2
+PYTHON ?= python3
+IMAGES ?=
+TRAIN ?= yes
+EPOCHS ?=
+ARCH ?=
+IMAGE_SIZE ?=
+# TORCH=cpu installs PyTorch's CPU build: no 5 GB of CUDA libraries
+TORCH ?=
+BIN := .venv/bin
+STAMP := .venv/.installed$(TORCH)
+
+.DEFAULT_GOAL := help
+.PHONY: help tutorial setup lab images lint test test-all bench-train bench-inference bench-scale bench-writeback clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
+
+tutorial: setup  ## run the six notebooks; IMAGES=DIR EPOCHS=N ARCH=resnet50 IMAGE_SIZE=224 TRAIN=skip
+	@$(BIN)/python -m helpers.tutorial --images "$(IMAGES)" --train "$(TRAIN)" \
+	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(ARCH),--arch $(ARCH)) $(if $(IMAGE_SIZE),--image-size $(IMAGE_SIZE))
+
+setup: $(STAMP)  ## make .venv and install the lock; TORCH=cpu for the CPU build of PyTorch
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1). Install Python 3.11, 3.12 or 3.13, or: make setup PYTHON=/path/to/python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "Installing into .venv (about 2 minutes the first time)"
+ifeq ($(TORCH),cpu)
+	@grep -vE '^(nvidia|cuda|triton)' requirements.txt > .venv/requirements-cpu.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu -r .venv/requirements-cpu.txt --editable .
+else
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt --editable .
+endif
+	@touch $@
+
+lab: setup  ## JupyterLab on notebook 01, with the stand-in running
+	@$(BIN)/python -m helpers.sandbox start
+	@trap '$(BIN)/python -m helpers.sandbox stop' EXIT; $(BIN)/jupyter lab notebooks/01_set_up_snowflake.ipynb
+
+images: setup  ## download the public data set of 3,781 photographs (CC0)
+	@$(BIN)/python -m helpers.download
+
+lint: setup  ## ruff on code and notebooks
+	@$(BIN)/ruff check && $(BIN)/ruff format --check
+
+test: lint  ## lint, unit tests and the notebooks
+	@$(BIN)/pytest -m "not slow and not browser"
+
+test-slow: setup
+	@$(BIN)/pytest -m "slow or browser"
+
+test-all: test test-slow  ## everything, the slow tests too
+
+bench-train: setup  ## measure training beside its ceiling
+	@$(BIN)/python benchmarks/bench_train.py
+
+bench-inference: setup  ## measure inference beside its ceiling
+	@$(BIN)/python benchmarks/bench_inference.py
+
+bench-scale: setup  ## measure our own overhead at up to a million rows
+	@$(BIN)/python benchmarks/bench_scale.py
+
+bench-writeback: setup  ## measure write-back at up to a million rows
+	@$(BIN)/python benchmarks/bench_writeback.py
+
+clean:  ## remove what the tutorial made on this machine: runs, stand-in, caches (not .venv)
+	@if test -x $(BIN)/python; then $(BIN)/python -m helpers.sandbox stop; fi
+	@rm -rf runs .sandbox .samples .cache model/model_trained.pt* model/model_trained.history.csv

@@ -1,0 +1,34 @@
+import pytest
+
+from helpers import config
+
+
+def test_backend_is_local_unless_asked(monkeypatch):
+    monkeypatch.delenv("TUTORIAL_BACKEND", raising=False)
+    assert config.backend() == "local"
+    monkeypatch.setenv("TUTORIAL_BACKEND", "snowflake")
+    assert config.backend() == "snowflake"
+    assert config.backend("local") == "local"
+
+
+def test_backend_names_what_it_does_not_know():
+    with pytest.raises(ValueError, match="backend is 'cloud'"):
+        config.backend("cloud")
+
+
+@pytest.mark.parametrize("name", ["CLOTHING", "clothing_test", "_a$1"])
+def test_identifier_is_upper_case(name):
+    assert config.identifier(name) == name.upper()
+
+
+@pytest.mark.parametrize("name", ["", "1a", "a b", "a;drop table b", 'a"', "a.b", "ä"])
+def test_identifier_refuses_what_could_be_more_than_a_name(name):
+    with pytest.raises(ValueError, match="not a plain Snowflake identifier"):
+        config.identifier(name)
+
+
+def test_home_moves_everything(monkeypatch, tmp_path):
+    monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
+    for path in (config.runs_folder(), config.cache_folder(), config.trained_model(), config.images_folder()):
+        assert path.is_relative_to(tmp_path)
+    assert config.images_folder(str(tmp_path / "x")) == tmp_path / "x"

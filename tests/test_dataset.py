@@ -1,0 +1,161 @@
+import pickle
+import time
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from drawing import draw_folder
+from torch.utils.data import DataLoader
+
+from helpers import snowflake, stage
+from helpers.dataset import ImageFolder, SnowflakeImageFolder, data_digest, label_of
+from helpers.images import Downloader, ImageError, evaluation_transform
+
+TO_SQUARE = partial(evaluation_transform, size=24)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return draw_folder(tmp_path / "train", n=4)
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory, sandbox):
+    """A table and a stage that hold twelve images, in a database of their own."""
+    folder = draw_folder(tmp_path_factory.mktemp("staged") / "train", n=4)
+    connection = snowflake.connect("local")
+    snowflake.run_file(connection, "sql/01_create_database.sql", database_name="DATASET_TESTS")
+    for file in ("02_create_stages", "03_create_tables"):
+        snowflake.run_file(connection, f"sql/{file}.sql")
+    stage.sync(connection, folder, "clothing_dataset_train")
+    snowflake.run_file(connection, "sql/04_load_tables.sql")
+    yield folder, connection
+    connection.close()
+
+
+def reconnect():
+    return snowflake.connect("local", "DATASET_TESTS")
+
+
+def images_of(staged, **options) -> SnowflakeImageFolder:
+    options = {"transform": TO_SQUARE, "side": 32, "reconnect": reconnect} | options
+    return SnowflakeImageFolder("clothing_train", "relative_path", "clothing_dataset_train", staged[1], **options)
+
+
+def test_label_is_the_lowest_folder_compared_exactly():
+    assert label_of("a/b/t-shirt/1.jpg") == "t-shirt" != label_of("shirt/1.jpg")
+    with pytest.raises(ValueError, match=r"'1\.jpg' lies in no class folder"):
+        label_of("1.jpg")
+
+
+def test_folder_gives_images_and_labels(folder):
+    data = ImageFolder(folder, transform=TO_SQUARE, target_transform=lambda label: label + 100)
+    image, label = data[11]
+    assert len(data) == 12 and data.classes == ["hat", "shirt", "t-shirt"] and data.class_to_idx["t-shirt"] == 2
+    assert image.shape == (3, 24, 24) and image.dtype == torch.uint8 and label == 102
+
+
+def test_missing_folder_and_empty_class_are_named(tmp_path, folder):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        ImageFolder(tmp_path / "nowhere")
+    (folder / "skirt").mkdir()
+    with pytest.raises(ValueError, match="skirt holds no image"):
+        ImageFolder(folder)
+
+
+def test_cache_spares_the_decoding_and_a_changed_image_is_read_anew(folder, tmp_path):
+    data = ImageFolder(folder, side=20, cache=tmp_path / "cache")
+    first = data.load(0)
+    (folder / data.paths[0]).chmod(0o000)
+    data.read = None  # a second read would fail
+    assert torch.equal(data.load(0), first) and min(first.shape[1:]) == 20
+    (folder / data.paths[0]).chmod(0o644)
+    (folder / data.paths[0]).write_bytes((folder / data.paths[-1]).read_bytes())
+    changed = ImageFolder(folder, side=20, cache=tmp_path / "cache")
+    assert (changed.load(0).float() - first.float()).abs().mean() > 30
+
+
+def test_damaged_cache_entry_is_made_anew(folder, tmp_path):
+    data = ImageFolder(folder, side=20, cache=tmp_path / "cache")
+    first = data.load(0)
+    [entry] = (tmp_path / "cache").rglob("*.npy")
+    entry.write_bytes(entry.read_bytes()[:100])
+    assert torch.equal(data.load(0), first)
+    assert np.array_equal(np.load(entry), first.numpy())
+
+
+def test_broken_image_is_left_out_or_raised_with_its_path(folder):
+    (folder / "hat" / "001.jpg").write_text("no image")
+    data = ImageFolder(folder, transform=TO_SQUARE)
+    with pytest.warns(UserWarning, match=r"hat/001\.jpg is left out"):
+        items = data.__getitems__([0, 1, 2])
+    assert len(items) == 2 and list(data.broken) == ["hat/001.jpg"]
+    with pytest.raises(ImageError, match=r"hat/001\.jpg: not a readable image"):
+        ImageFolder(folder, on_error="raise").map(data.load, [1])
+    with pytest.raises(ValueError, match="on_error is 'ignore'"):
+        ImageFolder(folder, on_error="ignore")
+
+
+def test_digest_knows_paths_and_sizes_but_no_order():
+    assert data_digest({"a": 1, "b": 2}) == data_digest({"b": 2, "a": 1})
+    assert len({data_digest(d) for d in ({"a": 1}, {"a": 2}, {"b": 1}, {})}) == 4
+
+
+def test_stage_gives_the_same_images_as_the_folder(staged):
+    folder, _ = staged
+    there, here = images_of(staged), ImageFolder(folder, side=32, transform=TO_SQUARE)
+    assert there.paths == here.paths and there.classes == here.classes
+    assert data_digest(there.sizes) == data_digest(here.sizes)
+    for (image, label), (expected, expected_label) in zip(
+        there.__getitems__([0, 5, 11]), map(here.__getitem__, (0, 5, 11))
+    ):
+        assert torch.equal(image, expected) and label == expected_label
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_loader_workers_hold_no_connection(staged, method):
+    data = images_of(staged)
+    assert b"password" not in pickle.dumps(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loader = DataLoader(data, batch_size=5, num_workers=2, multiprocessing_context=method)
+        batches = list(loader)
+    assert sum(len(labels) for _, labels in batches) == 12
+    assert torch.equal(torch.cat([labels for _, labels in batches]), data.labels)
+
+
+def test_expired_urls_are_signed_anew(staged):
+    data = images_of(staged, url_seconds=1)
+    signed = []
+    sign, data._sign_urls = data._sign_urls, lambda *a, **k: signed.append(k["paths"]) or sign(*a, **k)
+    data.__getitems__([0, 1])
+    data._urls = {path: (url, time.monotonic() + 3600) for path, (url, _) in data._urls.items()}  # believed good
+    time.sleep(2.1)
+    assert data[0][0].shape == (3, 24, 24)  # 403, signed anew
+    assert signed == [data.paths[:2], data.paths[:1]]
+    data._urls = {path: (url, 0) for path, (url, _) in data._urls.items()}  # known to be old
+    data.__getitems__([0, 1, 2])
+    assert signed[2:] == [data.paths[:3]]
+
+
+def test_second_epoch_touches_no_network(staged, tmp_path):
+    class Counting(Downloader):
+        n = 0
+
+        def __call__(self, url):
+            self.n += 1
+            return super().__call__(url)
+
+    data = images_of(staged, cache=tmp_path / "cache", downloader=Counting())
+    for _ in range(2):
+        assert len(data.__getitems__(list(range(12)))) == 12
+    assert data._download.n == 12 and len(data._urls) == 12
+
+
+def test_missing_table_and_empty_table_name_the_notebook(staged):
+    with pytest.raises(LookupError, match="Run notebook 01_set_up_snowflake first"):
+        SnowflakeImageFolder("nothing", "relative_path", "clothing_dataset_train", staged[1])
+    with pytest.raises(ValueError, match="lists no images. Run notebook 01"):
+        SnowflakeImageFolder("clothing_test", "relative_path", "clothing_dataset", staged[1])

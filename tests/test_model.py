@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from helpers import model
+from helpers.model import Classifier, ModelCard
+
+
+def classifier(**card) -> Classifier:
+    torch.manual_seed(0)
+    facts = {"arch": "resnet18", "classes": ["a", "b", "c"], "image_size": 32, "data_set": "d", "data_digest": "x"}
+    return Classifier(model.build("resnet18", 3), ModelCard(**(facts | card))).eval()
+
+
+IMAGES = torch.randint(0, 255, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_checkpoint_brings_back_the_same_answers(tmp_path):
+    original = classifier(temperature=1.7, flip=True)
+    model.save(original, tmp_path / "m.pt")
+    loaded = model.load(tmp_path / "m.pt")
+    assert loaded.card == original.card
+    assert torch.equal(loaded(IMAGES), original(IMAGES))
+    from_bytes = model.load((tmp_path / "m.pt").read_bytes())
+    assert torch.equal(from_bytes(IMAGES), original(IMAGES))
+
+
+def test_half_precision_file_is_half_the_size(tmp_path):
+    model.save(classifier(), tmp_path / "whole.pt")
+    model.save(classifier(), tmp_path / "half.pt", half=True)
+    ratio = (tmp_path / "half.pt").stat().st_size / (tmp_path / "whole.pt").stat().st_size
+    assert ratio < 0.52
+    assert torch.allclose(model.load(tmp_path / "half.pt")(IMAGES), classifier()(IMAGES), atol=0.02)
+
+
+def test_confidence_belongs_to_its_own_image():
+    net = classifier()
+    index, confidence = model.predict(net, IMAGES)
+    for i in range(len(IMAGES)):
+        alone_index, alone_confidence = model.predict(net, IMAGES[i : i + 1])
+        assert index[i] == alone_index[0] and confidence[i] == pytest.approx(alone_confidence[0].item(), abs=1e-5)
+    assert ((confidence > 1 / 3) & (confidence <= 1)).all()
+
+
+def test_temperature_softens_without_changing_the_class():
+    sharp, soft = (model.predict(classifier(temperature=t), IMAGES) for t in (1.0, 5.0))
+    assert torch.equal(sharp[0], soft[0]) and (soft[1] < sharp[1]).all()
+
+
+def test_flip_averages_the_mirror_image():
+    plain, averaged = classifier(), classifier(flip=True)
+    expected = (plain(IMAGES) + plain(IMAGES.flip(3))) / 2
+    assert torch.allclose(averaged(IMAGES), expected, atol=1e-5)
+    assert torch.allclose(averaged(IMAGES), averaged(IMAGES.flip(3)), atol=1e-5)
+
+
+def test_empty_batch_is_an_error():
+    with pytest.raises(ValueError, match="batch of 0"):
+        model.predict(classifier(), IMAGES[:0])
+
+
+def test_unknown_arch_is_named():
+    with pytest.raises(ValueError, match="arch is 'resnet19'"):
+        model.build("resnet19", 3)
+
+
+def test_missing_damaged_and_foreign_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.pt does not exist. Run notebook 02"):
+        model.load(tmp_path / "none.pt")
+    model.save(classifier(), tmp_path / "m.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "m.pt").read_bytes()[:-5000])
+    with pytest.raises(ValueError, match=r"cut\.pt cannot be read"):
+        model.load(tmp_path / "cut.pt")
+    torch.save({"a": 1}, tmp_path / "foreign.pt")
+    with pytest.raises(ValueError, match="not a checkpoint of this project"):
+        model.load(tmp_path / "foreign.pt")
+
+
+def test_checkpoint_runs_no_code_of_the_file(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({"card": Hostile(), "state_dict": {}}, tmp_path / "hostile.pt")
+    with pytest.raises(ValueError, match="cannot be read"):
+        model.load(tmp_path / "hostile.pt")
+    assert not (tmp_path / "owned").exists()
