@@ -141,9 +141,7 @@ def main() -> None:
             sandbox.stop()
     device = device_named()
     precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
-    print(
-        f"{options.image_size} px, batch {options.batch_size}, {device}, {precision}, augmentation {options.augmentation}"
-    )
+    print(f"{options.image_size} px, batch {options.batch_size}, {device}, {precision}")
     print(f"{'images/s':10}{'compute':>9}{'epoch 1':>9}{'epoch 2':>9}{'guide':>9}{'1/compute':>11}{'2/compute':>11}")
     for arch, r in results.items():
         print(f"{arch:10}{r['compute']:9.1f}{r['epoch1']:9.1f}{r['epoch2']:9.1f}{r['guide']:9.1f}"

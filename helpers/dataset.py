@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import pickle
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -17,6 +20,7 @@ from torch.utils.data import Dataset
 
 from helpers.images import Downloader, ImageError, UrlExpired, decode, shrink
 
+SIGNED_AHEAD = 4000  # URLs signed at once, well before they are all needed
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -41,7 +45,7 @@ class LabelledImages(Dataset):
         self.transform, self.target_transform = transform, target_transform
         self.side, self.cache, self.on_error, self.threads = side, cache, on_error, threads
         self.broken: dict[str, str] = {}
-        self._pool = None
+        self._pool, self._pid = None, os.getpid()
 
     def read(self, index: int) -> bytes:
         """The file's bytes. Raises ImageError."""
@@ -61,6 +65,8 @@ class LabelledImages(Dataset):
 
     def map(self, function: Callable, indices: list[int]) -> list[tuple]:
         """(index, function(index)) of each image that can be read, fetched by several threads."""
+        if self._pid != os.getpid():
+            self.after_fork()
         if self._pool is None:
             # one compute thread each: together they fill the cores, and must not multiply them
             self._pool = ThreadPoolExecutor(self.threads, "images", torch.set_num_threads, (1,))
@@ -70,6 +76,10 @@ class LabelledImages(Dataset):
 
     def prepare(self, indices: list[int]) -> None:
         """Called once before a batch is read."""
+
+    def after_fork(self) -> None:
+        """Called in a forked DataLoader worker, to which the parent's threads did not come along."""
+        self._pool, self._pid = None, os.getpid()
 
     def _usable(self, index: int, future) -> bool:
         error = future.exception()
@@ -103,7 +113,7 @@ class LabelledImages(Dataset):
         return Path(self.cache) / name[:2] / f"{name}.npy"
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_pool": None}
+        return self.__dict__ | {"_pool": None, "_pid": None}
 
 
 def label_of(path: str) -> str:
@@ -174,7 +184,8 @@ class SnowflakeImageFolder(LabelledImages):
             raise ValueError(f"Table {table_name} lists no images. Run notebook 01_set_up_snowflake first.")
         self.stage, self.url_seconds = stage, url_seconds
         self._sign_urls = partial(snowflake.sign_urls, stage=stage, seconds=url_seconds)
-        self._reconnect = reconnect or partial(snowflake.connect, snowflake.backend_of(connection))
+        database = snowflake.execute(connection, "select current_database()")[0][0]
+        self._reconnect = reconnect or partial(snowflake.connect, snowflake.backend_of(connection), database)
         self._connection, self._download = connection, downloader or Downloader()
         self._urls: dict[str, tuple[str, float]] = {}  # path -> URL, monotonic time at which it counts as old
         self._lock = threading.Lock()
@@ -183,8 +194,9 @@ class SnowflakeImageFolder(LabelledImages):
         now = time.monotonic()
         wanted = [i for i in indices if not ((entry := self._cache_entry(i)) and entry.exists())]
         old = [self.paths[i] for i in wanted if self._urls.get(self.paths[i], ("", 0))[1] < now]
-        if old:
-            self._sign(old)
+        if old:  # the rest of the chunk comes along, for a small data set all
+            more = [path for path in self.paths if self._urls.get(path, ("", 0))[1] < now][:SIGNED_AHEAD]
+            self._sign(list(dict.fromkeys(old + more)))
 
     def read(self, index: int) -> bytes:
         path = self.paths[index]
@@ -195,6 +207,16 @@ class SnowflakeImageFolder(LabelledImages):
         except UrlExpired:
             self._sign([path])
             return self._download(self._urls[path][0])[0]
+
+    def after_fork(self) -> None:
+        # the connector's own threads did not come along either: in a fork any call of it waits for ever
+        forked = self._pid is not None
+        super().after_fork()
+        if forked:
+            self._lock, self._sign_urls = (
+                threading.Lock(),
+                partial(_sign_in_new_process, self._reconnect, self._sign_urls),
+            )
 
     def _sign(self, paths: list[str]) -> None:
         with self._lock:
@@ -208,6 +230,15 @@ class SnowflakeImageFolder(LabelledImages):
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__ |= state | {"_lock": threading.Lock(), "_download": Downloader()}
+
+
+def _sign_in_new_process(reconnect: Callable, sign_urls: Callable, _connection, paths: list[str]) -> list[str]:
+    """URLs signed by a process that may use the connector; costs a few seconds a call."""
+    code = (
+        "import pickle, sys; c, s, p = pickle.load(sys.stdin.buffer); pickle.dump(s(c(), paths=p), sys.stdout.buffer)"
+    )
+    job = pickle.dumps((reconnect, sign_urls, paths))
+    return pickle.loads(subprocess.run([sys.executable, "-c", code], input=job, capture_output=True, check=True).stdout)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

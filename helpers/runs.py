@@ -20,6 +20,7 @@ class Run:
     data_digest: str  # of the training images, as in a checkpoint
     test_digest: str  # of the test images
     classes: list[str]  # of the training images
+    images: dict[str, int]  # number of images by split
     model_digest: str = ""  # of the model that made the predictions
     made_database: bool = False  # whether notebook 01 created the database
 

@@ -74,11 +74,11 @@ def run_tutorial(images: str, parameters: dict[str, dict], train: bool) -> Path:
 
 def summarise(folder: Path, seconds: dict[str, float]) -> dict:
     """The figures of a finished run, each from the file that its notebook wrote."""
-    inference, review, written = (
-        json.loads((folder / f"{part}.json").read_text()) for part in ("inference", "review", "write_back")
+    run, inference, review, written = (
+        json.loads((folder / f"{part}.json").read_text()) for part in ("run", "inference", "review", "write_back")
     )
     return {
-        "images": {"listed": inference["listed"]},
+        "images": run["images"],
         "predictions": inference["predicted"],
         "failures": inference["failed"],
         "accuracy": review["accuracy"],

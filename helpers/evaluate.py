@@ -1,0 +1,53 @@
+"""Evaluate a checkpoint on a plain folder: python -m helpers.evaluate --images DIR --checkpoint PATH [--json]."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from helpers import config, model
+from helpers.dataset import ImageFolder
+from helpers.images import ImageError
+from helpers.review import metrics
+from helpers.training import logits_of
+
+
+def evaluate(images: Path, checkpoint: Path, device: str = "auto") -> dict:
+    """What `metrics` says of the images in <class>/<file>, with unreadable ones counted as failures, and images_per_s.
+
+    Raises ValueError if the folder has a class that the checkpoint does not know.
+    """
+    classifier = model.load(checkpoint, model.device_named(device))
+    data, classes = ImageFolder(images, side=2 * classifier.card.image_size), classifier.card.classes
+    if unknown := sorted(set(data.classes) - set(classes)):
+        raise ValueError(
+            f"{images} has classes {', '.join(unknown)}, which {checkpoint} does not know ({', '.join(classes)}). "
+            "Remove those folders, or train a model on these classes."
+        )
+    started = time.perf_counter()
+    logits, labels = logits_of(classifier, data, list(range(len(data))))
+    seconds = time.perf_counter() - started
+    known_as = [classes.index(name) for name in data.classes]  # the folder's order need not be the checkpoint's
+    result = metrics(classifier.probabilities(logits).numpy(), [known_as[label] for label in labels], classes)
+    return result | {"failures": len(data.broken), "images_per_s": len(labels) / seconds}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, required=True, help="folder of <class>/<file>.jpg")
+    parser.add_argument("--checkpoint", type=Path, default=config.trained_model(), help="default: the trained model")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--json", action="store_true", help="one line of JSON instead of one number a line")
+    options = parser.parse_args()
+    try:
+        result = evaluate(options.images, options.checkpoint, options.device)
+    except (OSError, ValueError, ImageError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json.dumps(result) if options.json else "\n".join(f"{name:>14}  {value}" for name, value in result.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""What all tests share: a stand-in for Snowflake of their own, and a connection to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers import sandbox as stand_in
+
+if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+
+    Connect = Callable[..., SnowflakeConnection]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sandbox_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reaches the reader's own stand-in: the default folder is a temporary one."""
+    root = tmp_path_factory.mktemp("sandbox")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUTORIAL_SANDBOX", str(root))
+        patch.setenv("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
+        yield root
+        stand_in.stop(root)
+
+
+@pytest.fixture(scope="session")
+def sandbox(_sandbox_root: Path) -> stand_in.Server:
+    """The running stand-in that most tests share."""
+    return stand_in.ensure_running(_sandbox_root)
+
+
+@pytest.fixture
+def connect(sandbox: stand_in.Server) -> Iterator[Connect]:
+    """Opens connections to the shared stand-in; they are closed after the test."""
+    import snowflake.connector  # takes seconds, and not every test needs it
+
+    opened: list[SnowflakeConnection] = []
+
+    def connect(**more: object) -> SnowflakeConnection:
+        opened.append(snowflake.connector.connect(**stand_in.connection_parameters(sandbox.root), **more))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture
+def connection(connect: Connect) -> SnowflakeConnection:
+    """A connection to a database that no other test has written to."""
+    connection = connect()
+    connection.cursor().execute("create or replace database TESTS")
+    return connection

@@ -1,0 +1,356 @@
+"""classify on a real cluster of processes, against an image server with faults."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from distributed import WorkerPlugin
+from faulty_server import FaultyServer
+from PIL import Image
+
+from helpers import model as models
+from helpers.cluster import loaded_models, send_model, start_cluster
+from helpers.images import decode
+from helpers.inference import SIGNED_AT_MOST, classify
+from helpers.runtime import Predictor
+
+CLASSES = ["dress", "hat", "pants"]
+N_EACH = 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root, noise = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for name in CLASSES:
+        (root / name).mkdir()
+        for i in range(N_EACH):
+            Image.fromarray(noise.integers(0, 256, (60, 80, 3), np.uint8)).save(root / name / f"{i}.jpg")
+    return root
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    card = models.ModelCard("resnet18", CLASSES, 64, "drawn", "digest", temperature=1.5)
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    models.save(models.Classifier(models.build("resnet18", 3), card), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def client():
+    with start_cluster("local", 2) as started:
+        yield started
+
+
+def table(folder: Path, etag: str = "e1") -> pd.DataFrame:
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
+    urls = [f"https://account/{path}" for path in paths]
+    return pd.DataFrame({"FILE_URL": urls, "RELATIVE_PATH": paths, "SIZE": 1000, "ETAG": etag})
+
+
+def predictions(run: Path) -> pd.DataFrame:
+    return pd.read_parquet(run / "predictions").sort_values("relative_path", ignore_index=True)
+
+
+def run_calmly(client, folder, model_path, run, frame=None, **options) -> dict:
+    with FaultyServer(folder) as server:
+        frames = [table(folder) if frame is None else frame]
+        return classify(client, frames, server.sign, run, model_path, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def calm(client, folder, model_path, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("calm")
+    run_calmly(client, folder, model_path, run, batch_size=5)
+    return run
+
+
+def assert_same_predictions(run: Path, calm: Path) -> None:
+    ours, theirs = predictions(run), predictions(calm)
+    assert ours["relative_path"].tolist() == theirs["relative_path"].tolist()
+    assert ours["type"].tolist() == theirs["type"].tolist() and ours["phash"].equals(theirs["phash"])
+    np.testing.assert_allclose(np.stack(ours["logits"]), np.stack(theirs["logits"]), atol=1e-4)
+
+
+def assert_secret_nowhere(run: Path) -> None:
+    for path in run.rglob("*.*"):
+        assert FaultyServer.SECRET.encode() not in path.read_bytes(), path
+
+
+def test_predictions_are_the_models_own(calm, folder, model_path):
+    rows, model = predictions(calm), models.load(model_path)
+    assert rows["label"].tolist() == [Path(path).parent.name for path in rows["relative_path"]]
+    images = torch.stack([model.prepare(decode((folder / path).read_bytes())) for path in rows["relative_path"]])
+    with torch.inference_mode():
+        logits = model(images)
+    confidence, index = model.probabilities(logits).max(1)
+    np.testing.assert_allclose(np.stack(rows["logits"]), logits, atol=1e-4)
+    np.testing.assert_allclose(rows["confidence"], confidence, atol=1e-5)
+    assert rows["type"].tolist() == [CLASSES[i] for i in index]
+    assert rows["phash"].str.fullmatch("[0-9a-f]{16}").all()
+    assert set(rows["model_digest"]) == {models.digest(model_path)}
+    assert str(rows["predicted_at"].dtype) == "datetime64[us, UTC]"
+
+
+def test_summary_and_report(calm):
+    summary = json.loads((calm / "inference.json").read_text())
+    assert (summary["listed"], summary["predicted"], summary["failed"]) == (24, 24, 0)
+    assert summary["classes"] == CLASSES and summary["temperature"] == 1.5 and summary["images_per_s"] > 0
+    assert "<html" in (calm / "dask-report.html").read_text()
+    assert_secret_nowhere(calm)
+
+
+def test_faulty_server_loses_nothing(client, folder, model_path, calm, tmp_path, capfd):
+    bad = tmp_path / "images"
+    bad.mkdir()
+    for name in CLASSES:
+        (bad / name).symlink_to(folder / name)
+    (bad / "bad").mkdir()
+    whole = (folder / "hat/0.jpg").read_bytes()
+    (bad / "bad/truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (bad / "bad/text.jpg").write_text("not an image")
+    Image.new("RGB", (1, 1)).save(bad / "bad/pixel.jpg")
+    Image.new("1", (30_000, 30_000)).save(bad / "bad/bomb.jpg", "PNG")
+    Image.new("L", (10_000, 6_000)).save(bad / "bad/large.jpg")
+    broken = [f"bad/{name}.jpg" for name in ("bomb", "large", "missing", "pixel", "text", "truncated")]
+    frame = pd.concat([table(folder), table(folder).head(6).assign(RELATIVE_PATH=broken)])
+    run = tmp_path / "run"
+    with FaultyServer(bad, busy=0.2, cut=0.2) as server:
+        summary = classify(client, [frame], server.sign, run, model_path, batch_size=4, progress=False)
+        assert server.statuses[503] and server.statuses["cut"]
+    assert (summary["listed"], summary["predicted"], summary["failed"]) == (30, 24, 6)
+    assert_same_predictions(run, calm)
+    failures = pd.read_parquet(run / "failures").sort_values("relative_path")
+    assert failures["relative_path"].tolist() == broken
+    assert "50000000" in failures["reason"].iloc[1] and "404" in failures["reason"].iloc[2]
+    assert_secret_nowhere(run)
+    assert FaultyServer.SECRET not in "".join(capfd.readouterr())
+
+
+def test_expired_urls_are_signed_anew(client, folder, model_path, calm, tmp_path):
+    with FaultyServer(folder) as server:
+
+        def sign(paths):
+            server.url_seconds = -1 if server.signed < 24 else 60
+            return server.sign(paths)
+
+        summary = classify(client, [table(folder)], sign, tmp_path, model_path, batch_size=4, progress=False)
+        assert server.signed > 24 and server.statuses[403] == 24
+    assert summary["predicted"] == 24
+    assert_same_predictions(tmp_path, calm)
+
+
+def test_urls_that_never_work_end_as_failures(client, folder, model_path, tmp_path):
+    with FaultyServer(folder, url_seconds=-1) as server:
+        frames = [table(folder).head(3)]
+        summary = classify(client, frames, server.sign, tmp_path, model_path, progress=False)
+        assert server.signed == 3 * SIGNED_AT_MOST
+    assert (summary["predicted"], summary["failed"]) == (0, 3)
+    assert set(pd.read_parquet(tmp_path / "failures")["attempts"]) == {SIGNED_AT_MOST}
+
+
+def test_duplicates_count_once_within_and_across_frames(client, folder, model_path, tmp_path):
+    frame = table(folder).head(6)
+    with FaultyServer(folder) as server:
+        frames = [pd.concat([frame, frame.head(2)]), frame.tail(3)]
+        summary = classify(client, frames, server.sign, tmp_path, model_path, chunk=4, progress=False)
+    assert (summary["listed"], summary["predicted"], summary["duplicates"]) == (6, 6, 5)
+
+
+def test_empty_table(client, folder, model_path, tmp_path):
+    assert run_calmly(client, folder, model_path, tmp_path, table(folder).head(0))["listed"] == 0
+    assert json.loads((tmp_path / "inference.json").read_text())["predicted"] == 0
+
+
+def test_a_rerun_does_only_what_is_missing(client, folder, model_path, calm, tmp_path):
+    run_calmly(client, folder, model_path, tmp_path, table(folder).head(10))
+    with FaultyServer(folder) as server:
+        summary = classify(client, [table(folder)], server.sign, tmp_path, model_path, progress=False)
+        assert sum(server.requests.values()) == 14
+    assert (summary["listed"], summary["predicted"], summary["predicted_before"]) == (24, 24, 10)
+    assert_same_predictions(tmp_path, calm)
+
+
+def test_failures_are_tried_again(client, folder, model_path, calm, tmp_path):
+    with FaultyServer(folder, url_seconds=-1) as server:
+        classify(client, [table(folder)], server.sign, tmp_path, model_path, progress=False)
+    summary = run_calmly(client, folder, model_path, tmp_path)
+    assert (summary["predicted"], summary["failed"]) == (24, 0)
+    assert_same_predictions(tmp_path, calm)
+
+
+def test_changed_and_vanished_images_leave_no_stale_row(client, folder, model_path, tmp_path):
+    run_calmly(client, folder, model_path, tmp_path)
+    frame = table(folder).head(20)
+    frame.loc[3, "ETAG"] = "e2"
+    summary = run_calmly(client, folder, model_path, tmp_path, frame)
+    assert (summary["listed"], summary["predicted"], summary["predicted_before"]) == (20, 20, 19)
+    assert predictions(tmp_path)["relative_path"].is_unique
+    assert predictions(tmp_path)["etag"].tolist().count("e2") == 1
+
+
+def test_predictions_of_another_model_are_refused(client, folder, model_path, calm, tmp_path):
+    other = tmp_path / "other.pt"
+    models.save(models.load(model_path), other, half=True)
+    with pytest.raises(ValueError, match="Start another run"):
+        classify(client, [table(folder)], lambda paths: paths, calm, other, progress=False)
+    assert len(predictions(calm)) == 24
+
+
+def test_killed_and_late_workers(client, folder, model_path, calm, tmp_path):
+    def sign(paths):
+        if server.signed == 8:
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+            client.cluster.scale(3)
+        return server.sign(paths)
+
+    try:
+        with FaultyServer(folder) as server:
+            frames = [table(folder)]
+            summary = classify(
+                client, frames, sign, tmp_path, model_path, chunk=4, batch_size=2, progress=False, report=False
+            )
+        client.wait_for_workers(3, timeout=60)
+        assert set(loaded_models(client).values()) == {models.digest(model_path)}
+    finally:
+        client.cluster.scale(2)
+    assert summary["predicted"] == 24
+    assert_same_predictions(tmp_path, calm)
+
+
+class DeadlyImage(WorkerPlugin):
+    """Makes a worker die when it is given one path, as a fault in a decoder would."""
+
+    name = "deadly image"
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def setup(self, worker) -> None:
+        read = worker.predictor.read
+
+        def read_or_die(url: str):
+            if self.path in url:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return read(url)
+
+        worker.predictor.read = read_or_die
+
+
+@pytest.mark.slow
+def test_an_image_that_kills_workers_is_one_failure(folder, model_path, calm, tmp_path):
+    deadly = table(folder)["RELATIVE_PATH"][3]
+    with FaultyServer(folder) as server, start_cluster("local", 2) as client:
+        send_model(client, model_path)
+        client.register_plugin(DeadlyImage(deadly))
+        frames = [table(folder)]
+        summary = classify(client, frames, server.sign, tmp_path, model_path, batch_size=4, progress=False)
+    assert summary["listed"] == 24 and summary["predicted"] + summary["failed"] == 24
+    failures = pd.read_parquet(tmp_path / "failures")
+    assert deadly in failures["relative_path"].tolist() and "died" in failures["reason"].iloc[0]
+    assert len(failures) < 24
+
+
+PROGRAM = """
+    import sys
+    sys.path[:0] = {path!r}
+    import pandas as pd
+    from pathlib import Path
+    from distributed import WorkerPlugin
+from faulty_server import FaultyServer
+    from helpers.cluster import start_cluster
+    from helpers.inference import classify
+    if __name__ == "__main__":
+        with FaultyServer(Path({folder!r}), delay_s=0.2) as server, start_cluster("local", 1) as client:
+            print(client.scheduler.address, flush=True)
+            sys.stdin.readline()
+            classify(client, [pd.read_parquet({frame!r})], server.sign, {run!r}, {model!r},
+                     batch_size=2, part_seconds=0, progress=False)
+"""
+
+
+@pytest.fixture
+def other_process(folder, model_path, tmp_path):
+    """A process with a cluster, which classifies slowly once it is sent a line; and the cluster's address."""
+    table(folder).to_parquet(tmp_path / "table.parquet")
+    values = {"path": sys.path, "folder": str(folder), "frame": str(tmp_path / "table.parquet")}
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(PROGRAM.format(**values, run=str(tmp_path / "run"), model=str(model_path))))
+    process = subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield process, process.stdout.readline().strip()
+    process.kill()
+    process.wait()
+
+
+def test_killed_client_can_resume(client, folder, model_path, calm, other_process, tmp_path):
+    process, _ = other_process
+    process.stdin.write("\n")
+    process.stdin.flush()
+    run, deadline = tmp_path / "run", time.monotonic() + 60
+    while not list(run.glob("predictions/part-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = len(predictions(run))
+    assert 0 < before < 24 and not (run / "inference.json").exists()
+    summary = run_calmly(client, folder, model_path, run)
+    assert (summary["predicted"], summary["predicted_before"]) == (24, before)
+    assert_same_predictions(run, calm)
+
+
+def test_lost_scheduler_is_named_and_parts_are_kept(folder, model_path, other_process, tmp_path):
+    process, address = other_process
+    run = tmp_path / "run"
+    with FaultyServer(folder) as server, start_cluster(address) as client:
+
+        def sign(paths):
+            if len(list(run.glob("predictions/part-*"))) >= 2:
+                process.kill()
+            return server.sign(paths)
+
+        with pytest.raises(ConnectionError, match=address):
+            classify(
+                client, [table(folder)], sign, run, model_path, chunk=2, batch_size=2, part_seconds=0, progress=False
+            )
+    assert 0 < len(predictions(run)) < 24
+    assert predictions(run)["relative_path"].is_unique
+
+
+def test_onnx_runtime_agrees_with_pytorch(model_path):
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
+    assert_runtimes_agree(model_path.read_bytes(), images)
+
+
+def test_onnx_runtime_agrees_on_photographs(model_path):
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    photographs = sorted(Path(__file__).parents[2].glob("shared/clothing-dataset-small/validation/*/*.jpg"))[::17]
+    if not photographs:
+        pytest.skip("../shared/clothing-dataset-small is not there")
+    model = models.load(model_path)
+    assert_runtimes_agree(
+        model_path.read_bytes(), torch.stack([model.prepare(decode(path.read_bytes())) for path in photographs])
+    )
+
+
+def assert_runtimes_agree(checkpoint: bytes, images: torch.Tensor) -> None:
+    eager = Predictor(checkpoint, "", 1, export_after_s=1e9).predict(images)
+    exported = Predictor(checkpoint, "", 1, export_after_s=0)
+    _, probabilities = exported.predict(images)
+    assert exported.session is not None
+    torch.testing.assert_close(probabilities, eager[1], atol=1e-3, rtol=0)
+
+
+def test_send_model_names_a_missing_file(client, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.pt"):
+        send_model(client, tmp_path / "none.pt")
