@@ -63,8 +63,10 @@ def test_an_error_is_one_line_and_not_zero(connection, tmp_path, capsys):
 def test_only_new_and_changed_images_are_predicted(connection, tmp_path, capsys):
     code, said = nightly(capsys)
     assert code == 0 and said["predicted"] == said["updated"] == 6
-    folder = draw_folder(tmp_path / "more", n=3)
-    (folder / "hat" / "000.jpg").write_bytes((folder / "hat" / "002.jpg").read_bytes())
+    folder = tmp_path / "images"
+    for name in CLASSES:
+        (folder / name / "new.jpg").write_bytes((folder / name / "000.jpg").read_bytes())
+    (folder / "hat" / "000.jpg").write_bytes((folder / "hat" / "001.jpg").read_bytes())
     (folder / "shirt" / "broken.jpg").write_text("no image")
     (folder / "t-shirt" / "001.jpg").unlink()
     stage.sync(connection, folder, "clothing_dataset")

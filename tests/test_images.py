@@ -50,9 +50,14 @@ def test_exif_orientation_is_applied():
 
 @pytest.mark.parametrize(
     "data, reason",
-    [(b"", "not a readable image"), (b"just text", "not a readable image"), (encoded("RGB", "JPEG")[:300], "not a readable"),
-     (encoded("RGB", "JPEG")[:-100], "JPEG image cannot be decoded"), (encoded("RGB", "PNG")[:900], "PNG image cannot")],
-)  # fmt: skip
+    [
+        (b"", "not a readable image"),
+        (b"just text", "not a readable image"),
+        (encoded("RGB", "JPEG")[:300], "not a readable image"),
+        (encoded("RGB", "JPEG")[:-100], "JPEG image cannot be decoded"),
+        (encoded("RGB", "PNG")[:900], "PNG image cannot be decoded"),
+    ],
+)
 def test_broken_images_are_refused_with_a_reason(data, reason):
     with pytest.raises(ImageError, match=reason):
         decode(data)

@@ -39,6 +39,9 @@ def draw_samples(folder: Path, n_train: int = 40, n_test: int = 15, seed: int = 
         (unfinished / MARKER).write_text(json.dumps(wanted) + "\n")
         unfinished.chmod(0o755)
         os.replace(unfinished, folder)
+    except OSError:
+        if not _holds(folder, wanted):  # another process may have drawn the same set meanwhile
+            raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
