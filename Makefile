@@ -11,7 +11,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial setup lab images lint test test-all bench-train bench-inference bench-scale bench-writeback clean
+.PHONY: help tutorial setup lab images batch lint test test-slow test-all bench-train bench-inference bench-scale bench-writeback clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -43,6 +43,9 @@ lab: setup  ## JupyterLab on notebook 01, with the stand-in running
 images: setup  ## download the public data set of 3,781 photographs (CC0)
 	@$(BIN)/python -m helpers.download
 
+batch: setup  ## the nightly job: load, predict and write back new and changed images
+	@$(BIN)/python -m helpers.batch
+
 lint: setup  ## ruff on code and notebooks
 	@$(BIN)/ruff check && $(BIN)/ruff format --check
 
@@ -68,4 +71,4 @@ bench-writeback: setup  ## measure write-back at up to a million rows
 
 clean:  ## remove what the tutorial made on this machine: runs, stand-in, caches (not .venv)
 	@if test -x $(BIN)/python; then $(BIN)/python -m helpers.sandbox stop; fi
-	@rm -rf runs .sandbox .samples .cache model/model_trained.pt* model/model_trained.history.csv
+	@rm -rf runs .sandbox .samples .samples-* ..samples-* .cache model/model_trained.* model/hashes-*.csv

@@ -130,7 +130,8 @@ def list_images(
 ) -> Iterator[pd.DataFrame]:
     """FILE_URL, RELATIVE_PATH, SIZE and ETAG of the table's images that are on the stage, in chunks, by path.
 
-    not_by_model: leave out what clothing_prediction_log has from the model of this digest, for this ETAG.
+    not_by_model: leave out what has a prediction, and clothing_prediction_log has it from the model of this digest,
+    for this ETAG.
     Raises LookupError if the table or the stage does not exist.
     """
     sql = (
@@ -140,7 +141,7 @@ def list_images(
     )
     if not_by_model:
         sql += (
-            "where not exists (select 1 from clothing_prediction_log as l where l.relative_path = d.relative_path "
+            "where t.pred_timestamp is null or not exists (select 1 from clothing_prediction_log as l where l.relative_path = d.relative_path "
             "and l.etag = d.etag and l.model_digest = %s) "
         )
     with connection.cursor() as cursor:
