@@ -141,7 +141,8 @@ def list_images(
     )
     if not_by_model:
         sql += (
-            "where t.pred_timestamp is null or not exists (select 1 from clothing_prediction_log as l where l.relative_path = d.relative_path "
+            "where t.pred_timestamp is null or not exists (select 1 "
+            "from clothing_prediction_log as l where l.relative_path = d.relative_path "
             "and l.etag = d.etag and l.model_digest = %s) "
         )
     with connection.cursor() as cursor:

@@ -148,6 +148,10 @@ class _Run:
         self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
         self.best, self.sums = tuple(state["best"]), state["sums"]
 
+    def checkpoint(self) -> None:
+        if (self.epoch * self.steps + self.step) % self.parameters.checkpoint_every == 0:
+            self.save_state()
+
     def save_state(self) -> None:
         parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimizer", "schedule")}
         counts = {"epoch": self.epoch, "step": self.step, "history": self.history, "best": self.best, "sums": self.sums}
@@ -165,8 +169,8 @@ class _Run:
             rate = (self.step - first) * size / (time.perf_counter() - started)
             if self.step % p.report_every == 0 or self.step == self.steps:
                 report(self.progress(rate))
-            if self.step % p.checkpoint_every == 0 and self.step < self.steps:
-                self.save_state()
+            if self.step < self.steps:
+                self.checkpoint()
         self.end_epoch(time.perf_counter() - started, rate, report)
 
     def load(self, batch: list[int]) -> tuple[Tensor, Tensor, list[int]]:
@@ -224,7 +228,7 @@ class _Run:
         report(progress)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, [0.0, 0, 0]
         _write_csv(self.history, self.path.with_suffix(".history.csv"))
-        self.save_state()
+        self.checkpoint()
 
     def validate(self) -> dict:
         """Loss and accuracy of the averaged model on the validation images; the best model so far is saved."""
