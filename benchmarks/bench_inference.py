@@ -5,6 +5,7 @@ round, on the same cores with the same model, so that a machine whose speed drif
 """
 
 import argparse
+import io
 import itertools
 import multiprocessing
 import os
@@ -15,13 +16,15 @@ from functools import partial
 from pathlib import Path
 
 import dask
+import requests
 import torch
 from distributed import get_worker
+from PIL import Image
+from torchvision.transforms import functional as F
 
 from helpers import config, model, sandbox, snowflake, stage
 from helpers.cluster import send_model, start_cluster
 from helpers.dataset import image_files
-from helpers.images import Downloader, decode, evaluation_transform
 from helpers.inference import classify
 from helpers.runs import write_json
 from helpers.runtime import onnx_session
@@ -120,13 +123,14 @@ def guides_pattern(client, urls: list[str], model_path: Path) -> float:
 
 
 def _guide_preprocess(url: str) -> torch.Tensor:
-    image = decode(Downloader()(url)[0])
-    return evaluation_transform(image, 224).float() / 255
+    image = Image.open(io.BytesIO(requests.get(url, timeout=10).content)).convert("RGB")
+    return F.to_tensor(F.center_crop(F.resize(image, [256]), [224]))
 
 
 def _guide_predict(images: list[torch.Tensor], model_path: str) -> list[int]:
+    net = model.load(model_path).net.to(memory_format=torch.contiguous_format)
     with torch.inference_mode():
-        return model.load(model_path).net(torch.stack(images)).argmax(1).tolist()
+        return net(torch.stack(images)).argmax(1).tolist()
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict:
@@ -138,7 +142,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     cores = len(os.sched_getaffinity(0))
     ceilings = {f"{p} x {t}": Ceiling(model_path, p, t, options.batch_size) for p, t in {(cores, 1), (1, cores)}}
     rates = {f"{kind}, {form}": [] for kind in KINDS for form in ceilings}
-    predicted, spent = 0, 0.0
+    predicted, spent = [], []
     with start_cluster("local") as client:
         for share in range(options.rounds):
             for kind, form in itertools.product(KINDS, ceilings):
@@ -147,16 +151,18 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
             started = time.perf_counter()
             send_model(client, model_path)  # loads in the first round
             run = folder / f"run-{share}"
-            predicted += classify(client, part, sign, run, model_path, batch_size=options.batch_size)["predicted"]
-            spent += time.perf_counter() - started
+            summary = classify(client, part, sign, run, model_path, batch_size=options.batch_size)
+            predicted.append(summary["predicted"])
+            spent.append(time.perf_counter() - started)
         few = sign(paths[:GUIDE_IMAGES])
         decoded = decode_alone(client, sign(paths[: 4 * GUIDE_IMAGES]), options.batch_size)
         guide = guides_pattern(client, few, model_path)
     means = {row: round(sum(values) / len(values), 2) for row, values in rates.items()}
-    project = predicted / spent
+    project = sum(predicted) / sum(spent)
     return {
-        "arch": options.arch, "image_size": options.image_size, "n_images": predicted, "cores": cores,
+        "arch": options.arch, "image_size": options.image_size, "n_images": sum(predicted), "cores": cores,
         "ceiling": max(means.values()), "ceiling_rows": means, "this_project": round(project, 2),
+        "this_project_by_round": [round(n / s, 2) for n, s in zip(predicted, spent, strict=True)],
         "guides_pattern": round(guide, 2), "decode": round(decoded, 2),
         "ratio_to_ceiling": round(project / max(means.values()), 3), "ratio_to_guide": round(project / guide, 2),
     }  # fmt: skip
