@@ -11,7 +11,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial setup lab images batch lint test test-slow test-all bench-train bench-inference bench-scale bench-writeback clean
+.PHONY: help tutorial setup lab images batch lint test test-slow test-all bench-train bench-inference bench-scale bench-writeback pictures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -56,6 +56,9 @@ test-slow: setup
 	@$(BIN)/pytest -m "slow or browser"
 
 test-all: test test-slow  ## everything, the slow tests too
+
+pictures: setup  ## make the committed pictures anew from the latest run on drawn images
+	@$(BIN)/python docs/make_pictures.py
 
 bench-train: setup  ## measure training beside its ceiling
 	@$(BIN)/python benchmarks/bench_train.py

@@ -4,6 +4,7 @@ import json
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from PIL import Image
 
 from helpers import config, plots
 from helpers.dataset import image_files
@@ -14,16 +15,17 @@ MOST_BYTES = 150_000
 
 
 def sample_sheet(run: dict) -> plots.Picture:
-    """Three test images of each drawn class."""
+    """A test image of each drawn class."""
     files = image_files(config.images_folder() / "test")
-    chosen = [path for name in run["classes"] for path in [p for p in files if p.parent.name == name][:2]]
-    return plots.image_grid([decode(p.read_bytes()) for p in chosen], [p.parent.name for p in chosen], columns=10)
+    chosen = [path for name in run["classes"] for path in [p for p in files if p.parent.name == name][:1]]
+    return plots.image_grid([decode(p.read_bytes()) for p in chosen], [p.parent.name for p in chosen], columns=5)
 
 
 def save(picture: plots.Picture, name: str) -> None:
     path = FOLDER / f"{name}.png"
     for dpi in (110, 90, 75, 60):  # the finest that stays small enough for a repository
-        picture.figure.savefig(path, dpi=dpi, metadata={"Software": None})
+        picture.figure.savefig(path, dpi=dpi)
+        Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
         if path.stat().st_size <= MOST_BYTES:
             break
     plt.close(picture.figure)

@@ -1,5 +1,6 @@
 """Classify a table of images on a Dask cluster: chunks in, Parquet parts out, each image exactly one row."""
 
+import logging
 import os
 import time
 from collections import deque
@@ -247,6 +248,8 @@ def _outcome(future, batch: Batch) -> tuple[Result, list[Batch]]:
 @contextmanager
 def _reported(client: Client, path: Path) -> Iterator[None]:
     """Saves Dask's report of a pass that ends well; after an error the scheduler may be gone."""
+    # Dask warns that it cannot tell the size of the report's own message
+    logging.getLogger("distributed.sizeof").setLevel(logging.ERROR)
     with client.as_current():
         recorder = performance_report(str(path))
         recorder.__enter__()

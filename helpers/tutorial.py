@@ -6,6 +6,8 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +52,7 @@ def run_notebook(name: str, folder: Path, parameters: dict) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / f"{name}.ipynb"
     try:
-        with warnings.catch_warnings():
+        with _kernels_log(folder / "kernels.log"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             papermill.execute_notebook(
                 str(source), str(copy), parameters, progress_bar=False, cwd=str(source.parent), log_output=False
@@ -58,6 +60,19 @@ def run_notebook(name: str, folder: Path, parameters: dict) -> Path:
     except PapermillExecutionError as error:
         raise NotebookError(name, error.cell_index, f"{error.ename}: {error.evalue}", copy) from None
     return copy
+
+
+@contextmanager
+def _kernels_log(path: Path) -> Iterator[None]:
+    """What kernels and workers write to stderr goes to a file; errors of cells are in the notebook anyway."""
+    kept = os.dup(2)
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def run_tutorial(images: str, parameters: dict[str, dict], train: bool) -> Path:
