@@ -135,7 +135,7 @@ def image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"Images folder {folder} does not exist. Give a folder of <class>/<file>.jpg.")
     for class_folder in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        if not any(p.suffix.lower() in IMAGE_SUFFIXES for p in class_folder.iterdir()):
+        if not any(p.suffix.lower() in IMAGE_SUFFIXES for p in class_folder.rglob("*")):
             raise ValueError(f"Class folder {class_folder} holds no image. Add some or remove the folder.")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
     if not files:

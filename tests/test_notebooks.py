@@ -61,9 +61,12 @@ def test_out_of_order_names_the_notebook_that_is_missing(home, name, remedy, tmp
 def test_predictions_missing_name_notebook_03(home, tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
     facts = {"data_set": "d", "data_digest": "x", "test_digest": "y", "classes": ["a"], "images": {}}
-    runs.start("local", "CLOTHING", **facts)
+    runs.start("local", "EMPTY", **facts)
+    connection = snowflake.connect("local")
+    snowflake.execute(connection, "create database EMPTY")
+    connection.close()
     for name in ("04_review_results", "05_write_back"):
-        assert "Run notebook 03_run_inference" in failure(name, tmp_path)
+        assert "Run notebook 03_run_inference" in failure(name, tmp_path, database="EMPTY")
 
 
 def test_missing_images_folder_is_named(home, tmp_path):

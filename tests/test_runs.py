@@ -1,0 +1,57 @@
+import json
+
+import pytest
+
+from helpers import runs
+
+FACTS = {"data_set": "d", "data_digest": "x", "test_digest": "y", "classes": ["a", "b"], "images": {"train": 2}}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_latest_run_is_found_with_what_it_knows(home):
+    first = runs.start("local", "clothing", **FACTS)
+    second = runs.start("local", "clothing", **FACTS)
+    assert first.name != second.name and runs.open_run("latest", "local", "CLOTHING") == second
+    assert runs.open_run(first.name, "local", "clothing") == first
+    assert json.loads((home / "runs" / second.name / "run.json").read_text())["database"] == "CLOTHING"
+
+
+def test_run_of_another_backend_or_database_is_refused():
+    run = runs.start("local", "clothing", **FACTS)
+    for backend, database in (("snowflake", "clothing"), ("local", "other")):
+        with pytest.raises(ValueError, match=f"Run {run.name} is of backend local, database CLOTHING"):
+            runs.open_run("latest", backend, database)
+
+
+def test_missing_runs_name_the_remedy():
+    with pytest.raises(FileNotFoundError, match="Run notebook 01_set_up_snowflake first"):
+        runs.open_run("latest", "local", "CLOTHING")
+    with pytest.raises(FileNotFoundError, match="nothing does not exist"):
+        runs.open_run("nothing", "local", "CLOTHING")
+
+
+def test_another_model_starts_another_folder():
+    run = runs.with_model(runs.start("local", "clothing", **FACTS), "aaa")
+    assert runs.with_model(run, "aaa").folder == run.folder
+    other = runs.with_model(run, "bbb")
+    assert other.folder != run.folder and (other.data_digest, other.model_digest) == ("x", "bbb")
+    assert runs.open_run("latest", "local", "CLOTHING") == other
+
+
+def test_unfinished_predictions_name_notebook_03():
+    run = runs.start("local", "clothing", **FACTS)
+    with pytest.raises(FileNotFoundError, match="Run notebook 03_run_inference first"):
+        runs.has_predictions(run)
+    runs.write_json(run.folder / "inference.json", {})
+    runs.has_predictions(run)
+
+
+def test_who_made_the_database_is_remembered():
+    assert not runs.made_database("local", "CLOTHING")
+    runs.start("local", "clothing", **FACTS, made_database=True)
+    assert runs.made_database("local", "CLOTHING") and not runs.made_database("snowflake", "CLOTHING")
