@@ -6,7 +6,7 @@ EPOCHS ?=
 ARCH ?=
 IMAGE_SIZE ?=
 # TORCH=cpu installs PyTorch's CPU build: no 5 GB of CUDA libraries
-TORCH ?=
+TORCH ?= $(if $(wildcard .venv/.installedcpu),cpu)
 BIN := .venv/bin
 STAMP := .venv/.installed$(TORCH)
 

@@ -1,24 +1,31 @@
 """Make the committed pictures from the latest run: python docs/make_pictures.py (what `make pictures` calls)."""
 
 import json
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from PIL import Image
 
-from helpers import config, plots
-from helpers.dataset import image_files
+from helpers import config, plots, review
 from helpers.images import decode
 
 FOLDER = config.PROJECT_ROOT / "docs" / "images"
 MOST_BYTES = 150_000
 
 
-def sample_sheet(run: dict) -> plots.Picture:
-    """A test image of each drawn class."""
-    files = image_files(config.images_folder() / "test")
-    chosen = [path for name in run["classes"] for path in [p for p in files if p.parent.name == name][:1]]
-    return plots.image_grid([decode(p.read_bytes()) for p in chosen], [p.parent.name for p in chosen], columns=5)
+def predicted(folder: Path) -> plots.Picture:
+    """One test image of each class with its prediction: the surest mistake of a class, else its first image."""
+    table = review.load_predictions(folder).table.sort_values(["right", "confidence"], ascending=[True, False])
+    chosen = table[table.right].groupby("label").head(1)
+    wrong = table[~table.right].groupby("label").head(1).head(3)
+    chosen = pd.concat([chosen[~chosen.label.isin(wrong.label)], wrong]).sort_values("relative_path").head(10)
+    images = [decode((config.images_folder() / "test" / path).read_bytes()) for path in chosen.relative_path]
+    titles = [
+        f"{'✓' if row.right else '✗'} {row.type}, {row.confidence:.2f}" + ("" if row.right else f"\n(is: {row.label})")
+        for row in chosen.itertuples()
+    ]
+    return plots.image_grid(images, titles, list(chosen.right), columns=5)
 
 
 def save(picture: plots.Picture, name: str) -> None:
@@ -42,7 +49,7 @@ def main() -> None:
         )
     about = f"drawn samples, n = {inference['predicted']}, {inference['arch']}, local stand-in"
     counts = pd.read_csv(folder / "review" / "confusion_matrix.csv", index_col=0)
-    save(sample_sheet(run), "samples")
+    save(predicted(folder), "predictions")
     save(plots.confusion_matrix(counts, about), "confusion_matrix")
     history = pd.read_csv(config.trained_model().with_suffix(".history.csv"))
     save(plots.learning_curves(history), "learning_curves")
