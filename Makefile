@@ -73,5 +73,5 @@ bench-writeback: setup  ## measure write-back at up to a million rows
 	@$(BIN)/python benchmarks/bench_writeback.py
 
 clean:  ## remove what the tutorial made on this machine: runs, stand-in, caches (not .venv)
-	@if test -x $(BIN)/python; then $(BIN)/python -m helpers.sandbox stop; fi
+	@if test -x $(BIN)/python; then $(BIN)/python -m helpers.sandbox stop || true; fi
 	@rm -rf runs .sandbox .samples .samples-* ..samples-* .cache model/model_trained.* model/hashes-*.csv

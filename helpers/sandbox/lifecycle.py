@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers import config
 from helpers.sandbox.serve import FOLDERS, StartError, started_at
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 ROOT_VARIABLE = "TUTORIAL_SANDBOX"
 POLL_S = 0.05
 STOP_S = 10.0
@@ -39,8 +39,8 @@ class Server:
 
 
 def default_root() -> Path:
-    """Where the state lives: $TUTORIAL_SANDBOX, else .sandbox in the project's root."""
-    return Path(os.environ.get(ROOT_VARIABLE) or PROJECT_ROOT / ".sandbox").resolve()
+    """Where the state lives: $TUTORIAL_SANDBOX, else .sandbox beside the tutorial's other files."""
+    return Path(os.environ.get(ROOT_VARIABLE) or config.home() / ".sandbox").resolve()
 
 
 def status(root: Path | None = None) -> Server | None:
@@ -155,7 +155,7 @@ def _start(root: Path, timeout_s: float, port: int | None) -> Server:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            cwd=PROJECT_ROOT,
+            cwd=config.PROJECT_ROOT,
         )
     threading.Thread(target=process.wait, daemon=True, name="reap the stand-in").start()
     deadline = time.monotonic() + timeout_s
