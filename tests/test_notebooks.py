@@ -12,6 +12,7 @@ from drawing import draw_folder
 from helpers import config, runs, sandbox, snowflake
 from helpers.tutorial import NOTEBOOKS, NotebookError, run_notebook, run_tutorial
 
+pytestmark = pytest.mark.timeout(900)  # the first test that needs a whole run waits for it
 PHOTOGRAPHS = config.PROJECT_ROOT.parent / "shared" / "clothing-dataset-small"
 TRAINING = {"02_train_model": {"n_epochs": 6, "batch_size": 8, "arch": "resnet18", "image_size": 32, "augmentation": 0}}
 
