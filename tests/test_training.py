@@ -91,7 +91,7 @@ def test_interrupted_run_ends_with_the_same_weights(folder, tmp_path, stop_at, m
 def test_killed_command_resumes_to_the_same_weights(folder, tmp_path):
     def train(name: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "helpers.train", "--images", str(folder), "--arch", "resnet18"]
-        command += ["--image-size", "32", "--n-epochs", "30", "--batch-size", "8", "--checkpoint-every", "1"]
+        command += ["--image-size", "32", "--n-epochs", "8", "--batch-size", "8", "--checkpoint-every", "1"]
         command += ["--device", "cpu", "--cache", str(tmp_path / "cache"), "--checkpoint", str(tmp_path / name)]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
