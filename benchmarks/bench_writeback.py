@@ -41,7 +41,7 @@ def make_run(n: int) -> runs.Run:
     random = np.random.default_rng(0)
     for part, start in enumerate(range(0, n, PART_ROWS)):
         table = predictions(random, start, min(PART_ROWS, n - start))
-        pq.write_table(table, run.predictions / f"part-{part:06d}.parquet")
+        pq.write_table(table, run.predictions / f"part-{part:06d}.parquet", compression="zstd")
     summary = {"predicted": n, "failed": 0, "arch": "resnet18", "classes": CLASSES, "model_digest": DIGEST}
     runs.write_json(run.folder / "inference.json", summary)
     return run
