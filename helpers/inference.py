@@ -209,40 +209,47 @@ def _batches(table: Table, sign: Callable, model: str, batch_size: int, chunk: i
 
 
 def _results(client: Client, batches: Iterator[Batch], sign: Callable) -> Iterator[Result]:
-    """The batches' results as they arrive, with two tasks in flight for each of the cluster's slots."""
-    running, finished, again = {}, as_completed(), deque()
+    """The batches' results as they arrive, with two tasks in flight for each of the cluster's slots.
+
+    Images that were on a worker when it died, several times, wait until all else is done, then go one at a time:
+    the one that kills its worker is found, and takes no other along.
+    """
+    running, finished, again, suspects = {}, as_completed(), deque(), deque()
     slots, counted_at = 1, float("-inf")
+
+    def submit(batch: Batch) -> None:
+        if batch.signed > 1:
+            batch.urls = sign([row[1] for row in batch.rows])
+        future = client.submit(classify_batch, batch, pure=False, priority=batch.signed)
+        running[future] = batch
+        finished.add(future)
+
     while True:
         if time.monotonic() > counted_at + 1:  # workers come and go
             slots, counted_at = max(1, sum(client.nthreads().values())), time.monotonic()
         while len(running) < 2 * slots and (batch := again.popleft() if again else next(batches, None)):
-            if batch.signed > 1:
-                batch.urls = sign([row[1] for row in batch.rows])
-            future = client.submit(classify_batch, batch, pure=False, priority=batch.signed)
-            running[future] = batch
-            finished.add(future)
+            submit(batch)
+        if not running and suspects:
+            submit(suspects.popleft())
         if not running:
             return
         future = next(finished)
-        result, retries = _outcome(future, running.pop(future))
-        again.extend(retries)
+        batch = running.pop(future)
+        try:
+            result = future.result()
+        except KilledWorker:
+            if batch.alone:
+                reason = "its worker process died, several times"
+                yield Result(PREDICTION.empty_table(), [(batch.rows[0][1], reason, batch.signed)], [])
+            else:
+                suspects.extend(batch.again([row], alone=True) for row in batch.rows)
+            continue
+        if result.expired and batch.signed < SIGNED_AT_MOST:
+            again.append(batch.again(result.expired))
+        else:
+            reason = f"the signed URL was refused (403), signed {batch.signed} times"
+            result.failures.extend((row[1], reason, batch.signed) for row in result.expired)
         yield result
-
-
-def _outcome(future, batch: Batch) -> tuple[Result, list[Batch]]:
-    """A task's result, and the batches to send again: expired URLs, or what may have killed its worker."""
-    try:
-        result = future.result()
-    except KilledWorker:
-        result = Result(PREDICTION.empty_table(), [], [])
-        if len(batch.rows) > 1:  # one image may be the cause: each by itself
-            return result, [Batch([row], [], batch.model, batch.signed + 1) for row in batch.rows]
-        result.failures.append((batch.rows[0][1], "its worker process died, several times", batch.signed))
-    if batch.signed < SIGNED_AT_MOST:
-        return result, [Batch(result.expired, [], batch.model, batch.signed + 1)] if result.expired else []
-    reason = f"the signed URL was refused (403), signed {batch.signed} times"
-    result.failures.extend((row[1], reason, batch.signed) for row in result.expired)
-    return result, []
 
 
 @contextmanager

@@ -44,6 +44,11 @@ class Batch:
     urls: list[str] = field(repr=False)
     model: str  # digest of the one that must predict
     signed: int = 1  # how often these images have been signed
+    alone: bool = False  # nothing else runs beside it
+
+    def again(self, rows: list[Row], alone: bool = False) -> "Batch":
+        """Some of the images, to be signed anew."""
+        return Batch(rows, [], self.model, self.signed + 1, alone)
 
 
 @dataclass
