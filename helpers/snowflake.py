@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,16 +13,11 @@ from snowflake.connector.errors import ProgrammingError
 from snowflake.connector.util_text import split_statements
 
 from helpers import config
+from helpers.login import account_parameters
 
 SCHEMA = "PUBLIC"
 SIGNED_AT_ONCE = 1000  # paths in one statement, whose text Snowflake limits to 1 MB
 DOES_NOT_EXIST = {2003, 2043}
-# arguments of snowflake.connector.connect that may stand in the environment, under the Snowflake CLI's names
-ARGUMENTS = (
-    "account", "user", "password", "role", "warehouse", "authenticator", "token", "token_file_path",
-    "private_key_file", "private_key_file_pwd", "host", "port", "protocol",
-)  # fmt: skip
-VARIABLES = {f"SNOWFLAKE_{argument.upper()}": argument for argument in ARGUMENTS}
 
 
 def connect(backend: str = "", database: str = ""):
@@ -48,31 +42,12 @@ def connect(backend: str = "", database: str = ""):
 
 
 def parameters(backend: str) -> dict:
-    """Arguments for snowflake.connector.connect, for the stand-in or from connections.toml or the environment."""
+    """Arguments for snowflake.connector.connect, for the stand-in or from connections.toml and the environment."""
     if backend == "local":
         from helpers import sandbox  # here: an account needs no stand-in
 
         return sandbox.connection_parameters()
-    named = os.environ.get("SNOWFLAKE_DEFAULT_CONNECTION_NAME") or _only_connection()
-    if named:
-        return {"connection_name": named, "enable_server_session_keep_alive_auto_detection": False}
-    found = {argument: os.environ[name] for name, argument in VARIABLES.items() if os.environ.get(name)}
-    missing = [f"SNOWFLAKE_{name.upper()}" for name in ("account", "user") if name not in found]
-    if not found.keys() & {"password", "authenticator", "private_key_file", "token", "token_file_path"}:
-        missing.append("SNOWFLAKE_PRIVATE_KEY_FILE (or SNOWFLAKE_PASSWORD, SNOWFLAKE_AUTHENTICATOR)")
-    if missing:
-        raise ValueError(
-            f"{', '.join(missing)} is not set. Add it to the environment (README, “Use your own account”), "
-            'or use backend = "local".'
-        )
-    return found | {"enable_server_session_keep_alive_auto_detection": False}
-
-
-def _only_connection() -> str:
-    """The name "default" if connections.toml has it, else ""."""
-    folder = Path(os.environ.get("SNOWFLAKE_HOME") or Path.home() / ".snowflake")
-    path = folder / "connections.toml"
-    return "default" if path.exists() and "default" in tomllib.loads(path.read_text()) else ""
+    return account_parameters()
 
 
 def backend_of(connection) -> str:

@@ -5,19 +5,8 @@ import pytest
 from drawing import draw_folder
 from snowflake.connector.errors import ProgrammingError
 
-from helpers import snowflake, stage
+from helpers import login, snowflake, stage
 from helpers.config import PROJECT_ROOT
-
-VARIABLES = ("SNOWFLAKE_ACCOUNT", "SNOWFLAKE_USER", "SNOWFLAKE_PASSWORD", "SNOWFLAKE_DEFAULT_CONNECTION_NAME")
-
-
-@pytest.fixture
-def account(monkeypatch, tmp_path):
-    """An environment without any setting of an account."""
-    for name in (*VARIABLES, *snowflake.VARIABLES):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("SNOWFLAKE_HOME", str(tmp_path))
-    return monkeypatch
 
 
 @pytest.fixture
@@ -32,24 +21,6 @@ def loaded(sandbox, tmp_path):
     snowflake.run_file(connection, "sql/04_load_tables.sql")
     yield connection, folder
     connection.close()
-
-
-def test_missing_settings_are_named_together_before_any_call(account):
-    with pytest.raises(ValueError, match="SNOWFLAKE_ACCOUNT, SNOWFLAKE_USER, SNOWFLAKE_PRIVATE_KEY_FILE") as caught:
-        snowflake.connect("snowflake")
-    assert 'backend = "local"' in str(caught.value)
-
-
-def test_settings_come_from_the_environment_or_connections_toml(account, tmp_path):
-    account.setenv("SNOWFLAKE_ACCOUNT", "a")
-    account.setenv("SNOWFLAKE_USER", "u")
-    account.setenv("SNOWFLAKE_PASSWORD", "p")
-    found = snowflake.parameters("snowflake")
-    assert (found["account"], found["user"], found["password"]) == ("a", "u", "p")
-    (tmp_path / "connections.toml").write_text('[default]\naccount = "b"\n')
-    assert snowflake.parameters("snowflake")["connection_name"] == "default"
-    account.setenv("SNOWFLAKE_DEFAULT_CONNECTION_NAME", "work")
-    assert snowflake.parameters("snowflake")["connection_name"] == "work"
 
 
 def test_missing_database_names_the_notebook(sandbox):
@@ -152,6 +123,6 @@ def test_recipe_names_what_exists():
     recipe = json.loads((PROJECT_ROOT / ".saturn" / "saturn.json").read_text())
     assert recipe["environment_variables"]["TUTORIAL_BACKEND"] == "snowflake"
     assert (PROJECT_ROOT / "requirements.txt").exists() and "requirements.txt" in recipe["start_script"]
-    known = {*snowflake.VARIABLES, "TUTORIAL_BACKEND"}
+    known = {*login.VARIABLES, "TUTORIAL_BACKEND"}
     assert set(recipe["environment_variables"]) <= known
     assert {s["location"] for s in recipe["secrets"] if s["type"] == "environment_variable"} <= known

@@ -1,0 +1,250 @@
+"""Each way to log in, from each place it can be written down; and what is refused before any network call."""
+
+import base64
+import json
+import threading
+import warnings
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from recording_proxy import recording_proxy
+from snowflake import connector
+
+from helpers import login, snowflake
+
+CONNECT = connector.connect
+
+
+@pytest.fixture
+def account(monkeypatch, tmp_path):
+    """Sets variables of an environment that has no other setting of an account: account(user="me") for SNOWFLAKE_USER.
+
+    The connector is out of reach, so that whatever is refused is refused without it.
+    """
+    for name in (*login.VARIABLES, login.CONNECTION_NAME):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SNOWFLAKE_HOME", str(tmp_path))
+    monkeypatch.setattr(connector, "connect", lambda **_: pytest.fail("the connector was called"))
+
+    def account(**settings: object) -> None:
+        for argument, value in settings.items():
+            monkeypatch.setenv(f"SNOWFLAKE_{argument.upper()}", str(value))
+
+    return account
+
+
+@pytest.fixture
+def proxy(sandbox, account, monkeypatch):
+    """The stand-in, reached as an account is: by HOST, PORT and PROTOCOL. It notes what each log-in sends."""
+    monkeypatch.setattr(connector, "connect", CONNECT)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with recording_proxy(sandbox) as proxy:
+        account(account="myorg-me", host="127.0.0.1", port=proxy.port, protocol="http")
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
+def write_key(key, path, phrase: str = "", mode: int = 0o600):
+    lock = serialization.BestAvailableEncryption(phrase.encode()) if phrase else serialization.NoEncryption()
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
+    path.chmod(mode)
+    return path
+
+
+def sent(proxy) -> dict:
+    """What the connector sends to log in by the settings there are; no warning on the way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        connection = snowflake.connect("snowflake")
+    assert snowflake.execute(connection, "select 1") == [(1,)]
+    connection.close()
+    return proxy.logins()[-1]
+
+
+def refusal() -> str:
+    with pytest.raises(ValueError, match="The log-in to Snowflake cannot work") as caught:
+        snowflake.connect("snowflake")
+    assert "Use your own account" in str(caught.value) and 'backend = "local"' in str(caught.value)
+    return str(caught.value)
+
+
+def test_password_of_a_trial_account(proxy, account):
+    account(user="me", password="p4ss", role="teller", warehouse="wh")
+    found = sent(proxy)
+    assert (found["ACCOUNT_NAME"], found["LOGIN_NAME"], found["PASSWORD"]) == ("myorg-me", "me", "p4ss")
+    path = next(path for path, _ in proxy.requests if path.startswith("/session/v1/login-request"))
+    assert "roleName=teller" in path and "warehouse=wh" in path
+
+
+def test_password_with_second_factor(proxy, account):
+    account(user="me", password="p4ss", authenticator="username_password_mfa", passcode="123456")
+    found = sent(proxy)
+    assert (found["PASSWORD"], found["PASSCODE"]) == ("p4ss", "123456")
+
+
+@pytest.mark.parametrize("phrase", ["", "a phrase"])
+@pytest.mark.parametrize("named", ["", "snowflake_jwt"])
+def test_key_pair(proxy, account, key, tmp_path, monkeypatch, phrase, named):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_key(key, tmp_path / "key.p8", phrase)
+    account(user="me", private_key_file="~/key.p8", authenticator=named)
+    monkeypatch.setenv("PRIVATE_KEY_PASSPHRASE", phrase)
+    found = sent(proxy)
+    assert found["AUTHENTICATOR"] == "SNOWFLAKE_JWT"
+    claims = json.loads(base64.urlsafe_b64decode(found["TOKEN"].split(".")[1] + "=="))
+    assert claims["sub"] == "MYORG-ME.ME"
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("named, expected", [("", "PROGRAMMATIC_ACCESS_TOKEN"), ("oauth", "OAUTH")])
+def test_token(proxy, account, tmp_path, in_file, named, expected):
+    (tmp_path / "token").write_text("t0ken\n")
+    (tmp_path / "token").chmod(0o600)
+    account(authenticator=named, **{"token_file_path": tmp_path / "token"} if in_file else {"token": "t0ken"})
+    found = sent(proxy)
+    assert (found["AUTHENTICATOR"], found["TOKEN"]) == (expected, "t0ken")
+
+
+class TokenServer(BaseHTTPRequestHandler):
+    """An identity provider that knows one client."""
+
+    def do_POST(self):
+        known = self.headers["Authorization"] == "Basic " + base64.b64encode(b"an-id:a-secret").decode()
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"access_token": "granted", "token_type": "Bearer", "expires_in": 600}).encode()
+        self.send_response(200 if known else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Quiet."""
+
+
+def test_oauth_client_credentials(proxy, account):
+    provider = HTTPServer(("127.0.0.1", 0), TokenServer)
+    threading.Thread(target=provider.serve_forever, args=(0.05,), daemon=True).start()
+    account(oauth_client_id="an-id", oauth_client_secret="a-secret", role="teller")
+    account(oauth_token_request_url=f"http://127.0.0.1:{provider.server_port}/token")
+    found = sent(proxy)
+    provider.shutdown()
+    provider.server_close()
+    assert (found["AUTHENTICATOR"], found["TOKEN"]) == ("OAUTH", "granted")
+
+
+def test_workload_identity(proxy, account, monkeypatch):
+    parts = ({"alg": "RS256"}, {"sub": "me", "iss": "https://issuer", "aud": "snowflakecomputing.com"}, {})
+    token = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
+    monkeypatch.setenv("SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES", "127.0.0.1")
+    account(workload_identity_provider="OIDC", token=token)
+    found = sent(proxy)
+    assert (found["AUTHENTICATOR"], found["TOKEN"]) == ("WORKLOAD_IDENTITY", token)
+
+
+@pytest.mark.parametrize(
+    "settings, authenticator",
+    [
+        ({"authenticator": "externalbrowser", "user": "me"}, "EXTERNALBROWSER"),  # needs a browser and a person
+        ({"authenticator": "oauth_authorization_code"}, "OAUTH_AUTHORIZATION_CODE"),
+        ({"workload_identity_provider": "AWS"}, "WORKLOAD_IDENTITY"),  # needs a machine of that cloud
+        ({"authenticator": "https://me.okta.com", "user": "me", "password": "p"}, "https://me.okta.com"),
+    ],
+)
+def test_what_cannot_be_run_here_reaches_the_connector_whole(account, monkeypatch, settings, authenticator):
+    called = []
+    monkeypatch.setattr(connector, "connect", lambda **arguments: called.append(arguments))
+    account(account="myorg-me", **settings)
+    snowflake.connect("snowflake")
+    wanted = {"account": "myorg-me"} | settings | {"authenticator": authenticator}
+    assert called == [wanted | {"enable_server_session_keep_alive_auto_detection": False}]
+
+
+def test_connection_of_the_file(proxy, account, tmp_path, monkeypatch):
+    """The default one, or the one named; the environment fills in what it leaves out."""
+    text = '[default]\nuser = "me"\npassword = "p1"\n\n[work]\nuser = "boss"\ntoken_file_path = "{}"\n'
+    (tmp_path / "token").write_text("t0ken")
+    (tmp_path / "connections.toml").write_text(text.format(tmp_path / "token"))
+    for name in ("token", "connections.toml"):
+        (tmp_path / name).chmod(0o600)
+    assert sent(proxy)["PASSWORD"] == "p1"
+    monkeypatch.setenv(login.CONNECTION_NAME, "work")
+    assert (proxy.logins()[0]["LOGIN_NAME"], sent(proxy)["TOKEN"]) == ("me", "t0ken")
+
+
+def test_all_that_is_missing_is_named_at_once(account):
+    assert "SNOWFLAKE_ACCOUNT, SNOWFLAKE_USER, SNOWFLAKE_PRIVATE_KEY_FILE not set" in refusal()
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        ({"user": "u", "password": "p"}, "SNOWFLAKE_ACCOUNT not set"),
+        ({"account": "a", "password": "p"}, "SNOWFLAKE_USER not set"),
+        ({"account": "a", "token": "t", "authenticator": "SNOWFLAKE_JWT"}, "SNOWFLAKE_TOKEN does not go with"),
+        ({"account": "a", "user": "u", "password": "p", "token": "t"}, "SNOWFLAKE_TOKEN does not go with"),
+        ({"account": "a", "authenticator": "EXTERNALBROWSER", "user": "u", "password": "p"}, "SNOWFLAKE_PASSWORD does"),
+        ({"account": "a", "authenticator": "OAUTH"}, "SNOWFLAKE_TOKEN or SNOWFLAKE_TOKEN_FILE_PATH not set"),
+        ({"account": "a", "token": "t", "token_file_path": __file__}, "are both set"),
+        ({"account": "a", "oauth_client_secret": "s"}, "SNOWFLAKE_OAUTH_CLIENT_ID, SNOWFLAKE_OAUTH_TOKEN_REQUEST_URL"),
+        ({"account": "a", "authenticator": "WORKLOAD_IDENTITY"}, "SNOWFLAKE_WORKLOAD_IDENTITY_PROVIDER not set"),
+        ({"account": "a", "workload_identity_provider": "OIDC"}, "SNOWFLAKE_TOKEN or SNOWFLAKE_TOKEN_FILE_PATH not"),
+        ({"account": "a", "authenticator": "MAGIC"}, "SNOWFLAKE_AUTHENTICATOR is MAGIC: use one of SNOWFLAKE, "),
+        ({"account": "a.snowflakecomputing.com", "user": "u", "password": "p"}, "SNOWFLAKE_ACCOUNT is an address"),
+        ({"account": "a", "user": "u", "password": "p", "port": "https"}, "SNOWFLAKE_PORT is https, not a number"),
+        ({"account": "a", "user": "u", "private_key_file": "/no/such.p8"}, "/no/such.p8: No such file"),
+        ({"account": "a", "token_file_path": "/no/such"}, "SNOWFLAKE_TOKEN_FILE_PATH is /no/such: No such file"),
+        ({"account": "a", "user": "u", "private_key_file": __file__}, "SNOWFLAKE_PRIVATE_KEY_FILE is "),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*open to others")
+def test_wrong_settings_are_named_before_any_call(account, settings, named):
+    account(**settings)
+    assert named in refusal()
+
+
+def test_pass_phrase_must_be_that_of_the_key(account, key, tmp_path, monkeypatch):
+    account(account="a", user="u", private_key_file=write_key(key, tmp_path / "key.p8", "right"))
+    assert "private key is encrypted; its pass phrase is PRIVATE_KEY_PASSPHRASE" in refusal()
+    monkeypatch.setenv("PRIVATE_KEY_PASSPHRASE", "wr0ng")
+    assert "could not decrypt key; its pass phrase" in refusal() and "wr0ng" not in refusal()
+    account(private_key_file_pwd="right")
+    assert "PRIVATE_KEY_PASSPHRASE differs from private_key_file_pwd" in refusal()
+
+
+def test_file_and_environment_that_disagree(account, tmp_path, monkeypatch):
+    (tmp_path / "connections.toml").write_text('[default]\naccount = "a"\nuser = "me"\npassword = "p"\n')
+    (tmp_path / "connections.toml").chmod(0o600)
+    account(user="you", account="a")
+    assert f"SNOWFLAKE_USER differs from user in [default] of {tmp_path}" in refusal()
+    monkeypatch.setenv(login.CONNECTION_NAME, "work")
+    assert "SNOWFLAKE_DEFAULT_CONNECTION_NAME is work, but" in refusal() and "has default" in refusal()
+
+
+def test_no_value_of_a_secret_is_in_a_message(account, tmp_path):
+    (tmp_path / "connections.toml").write_text('[default]\npassword = "s3cret-1"\ntoken = "s3cret-2"\n')
+    (tmp_path / "connections.toml").chmod(0o600)
+    account(password="s3cret-3", oauth_client_secret="s3cret-4")
+    assert "SNOWFLAKE_PASSWORD differs" in refusal() and "s3cret" not in refusal()
+
+
+@pytest.mark.parametrize("name", ["key.p8", "token", "connections.toml"])
+def test_files_open_to_others_give_a_warning(account, key, tmp_path, name):
+    path = tmp_path / name
+    account(account="a", user="u")
+    if name == "key.p8":
+        account(private_key_file=write_key(key, path))
+    elif name == "token":
+        path.write_text("t")
+        account(token_file_path=path)
+    else:
+        path.write_text('[default]\npassword = "p"\n')
+    path.chmod(0o640)
+    with pytest.warns(UserWarning, match=rf"{name} is open to others \(mode 640\). Close it: chmod 600"):
+        login.account_parameters()
