@@ -75,6 +75,25 @@ def classify(
     return summary
 
 
+def plan(
+    summary: dict, predictions: pd.DataFrame, n_workers: int, urls_per_s: float, n: int = 10**8, hours: float = 8
+) -> list[str]:
+    """What `n` images in `hours` would need, in sentences, from what a run with `n_workers` measured.
+
+    urls_per_s: how many URLs the client signed in a second.
+    """
+    if not summary["predicted"] or not summary["images_per_s"]:
+        return ["This call predicted nothing, so there is nothing to work out."]
+    per_worker, needed = summary["images_per_s"] / n_workers, n / (hours * 3600)
+    bottleneck = "the workers stay the bottleneck" if urls_per_s > needed else "signing is the next bottleneck"
+    return [
+        f"{per_worker:,.1f} images/s a worker: {n:,} images are {n / per_worker / 3600:,.0f} worker-hours, "
+        f"{needed / per_worker:,.0f} such workers for {hours:g} hours.",
+        f"Together they read {needed * predictions['size'].mean() / 1e6:,.0f} MB/s from the stage.",
+        f"The client signed {urls_per_s:,.0f} URLs/s and {needed:,.0f} are needed: {bottleneck}.",
+    ]
+
+
 class Table:
     """The rows that still need a prediction, each path once, and what was counted on the way.
 

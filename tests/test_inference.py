@@ -20,7 +20,7 @@ from PIL import Image
 from helpers import model as models
 from helpers.cluster import ModelPlugin, loaded_models, send_model, start_cluster
 from helpers.images import decode
-from helpers.inference import SIGNED_AT_MOST, classify
+from helpers.inference import SIGNED_AT_MOST, classify, plan
 from helpers.runtime import Predictor
 
 CLASSES = ["dress", "hat", "pants"]
@@ -353,3 +353,15 @@ def assert_runtimes_agree(checkpoint: bytes, images: torch.Tensor) -> None:
 def test_send_model_names_a_missing_file(client, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.pt"):
         send_model(client, tmp_path / "none.pt")
+
+
+def test_plan_is_computed_from_the_run():
+    summary, predictions = {"predicted": 10, "images_per_s": 20.0}, pd.DataFrame({"size": [40_000, 60_000]})
+    workers, bandwidth, signing = plan(summary, predictions, 2, 5_000.0, n=7200, hours=1)
+    assert workers == "10.0 images/s a worker: 7,200 images are 0 worker-hours, 0 such workers for 1 hours."
+    assert plan(summary, predictions, 2, 1e9)[0].endswith("2,778 worker-hours, 347 such workers for 8 hours.")
+    assert bandwidth == "Together they read 0 MB/s from the stage." and signing.endswith(
+        "the workers stay the bottleneck."
+    )
+    assert "3,472 are needed: signing is the next bottleneck" in plan(summary, predictions, 2, 100.0)[2]
+    assert "nothing to work out" in plan({"predicted": 0, "images_per_s": 0.0}, predictions, 2, 0.0)[0]
