@@ -13,14 +13,19 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 class FaultyServer:
     """Serves `folder` on a free port of the loopback interface; use as a context manager.
 
-    busy, cut: shares (0 to 1) of the requests that are answered 503, or cut off half-way. Which ones is drawn
-    from the path and the number of the request for it, so that two runs meet the same faults.
+    busy, cut: shares (0 to 1) of the requests that are answered with `busy_status`, or cut off half-way. Which ones
+    is drawn from the path and the number of the request for it, so that two runs meet the same faults. stalled:
+    how many requests for each path send half of the body and then nothing until the server ends.
     """
 
     SECRET = "signature-that-must-not-leak"
 
-    def __init__(self, folder: Path, busy: float = 0, cut: float = 0, url_seconds: float = 3600, delay_s: float = 0):
+    def __init__(
+        self, folder: Path, busy: float = 0, cut: float = 0, url_seconds: float = 3600, delay_s: float = 0,
+        busy_status: int = 503, stalled: int = 0,
+    ):  # fmt: skip
         self.folder, self.busy, self.cut, self.url_seconds, self.delay_s = folder, busy, cut, url_seconds, delay_s
+        self.busy_status, self.stalled, self._ended = busy_status, stalled, threading.Event()
         self.requests, self.statuses, self.signed = Counter(), Counter(), 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -30,6 +35,7 @@ class FaultyServer:
         return self
 
     def __exit__(self, *_) -> None:
+        self._ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -47,12 +53,13 @@ class FaultyServer:
         seed = hashlib.sha256(f"{path} {self.requests[path]}".encode()).digest()
         drawn = random.Random(seed).random()
         if drawn < self.busy:
-            return 503, b"busy", 4
+            return self.busy_status, b"busy", 4
         file = self.folder / path
         if not file.is_file():
             return 404, b"", 0
         body = file.read_bytes()
-        return 200, body, len(body) // 2 if drawn < self.busy + self.cut else len(body)
+        halved = self.requests[path] <= self.stalled or drawn < self.busy + self.cut
+        return 200, body, len(body) // 2 if halved else len(body)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
@@ -70,6 +77,9 @@ class FaultyServer:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body[:sent])
+                if sent < len(body) and server.stalled:
+                    self.wfile.flush()
+                    server._ended.wait(60)
                 self.close_connection = sent < len(body)
 
             def log_message(self, *_):

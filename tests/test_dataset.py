@@ -1,4 +1,5 @@
 import pickle
+import shutil
 import time
 import warnings
 from functools import partial
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from drawing import draw_folder
+from faulty_server import FaultyServer
 from torch.utils.data import DataLoader
 
 from helpers import snowflake, stage
@@ -134,6 +136,56 @@ def test_expired_urls_are_signed_anew(staged):
     data._urls = {path: (url, 0) for path, (url, _) in data._urls.items()}  # known to be old
     data.__getitems__([0, 1, 2])
     assert [len(paths) for paths in signed] == [12, 1, 12]
+
+
+def behind(server: FaultyServer, data: SnowflakeImageFolder) -> SnowflakeImageFolder:
+    """The same images, their URLs signed by a server with faults."""
+    data._sign_urls = lambda connection, paths: server.sign(paths)
+    return data
+
+
+def test_every_image_survives_a_faulty_server(staged, tmp_path):
+    folder, _ = staged
+    calm = images_of(staged)
+    with FaultyServer(folder, busy=0.3, cut=0.2) as server:
+        patient = Downloader(attempts=20, backoff_s=0.001)
+        data = behind(server, images_of(staged, downloader=patient, cache=tmp_path / "cache"))
+        items = data.__getitems__(list(range(12)))
+    assert len(items) == 12 and not data.broken and sum(server.requests.values()) > 12
+    assert all(torch.equal(image, calm[i][0]) for i, (image, _) in enumerate(items))
+
+
+def test_training_outlives_its_urls(staged):
+    """Twelve images, two at a time, through URLs that live for less time than all of them take."""
+    folder, _ = staged
+    with FaultyServer(folder, url_seconds=0.3, delay_s=0.1) as server:
+        data = behind(server, images_of(staged))  # believes that its URLs live an hour
+        batches = [data.__getitems__([i, i + 1]) for i in range(0, 12, 2)]
+        assert [label for batch in batches for _, label in batch] == data.labels.tolist()
+    assert server.statuses[403] >= 1 and server.statuses[200] == 12
+
+
+def test_what_is_no_image_is_left_out_with_its_path(staged, tmp_path):
+    """A page instead of an image, a file that is gone, and one whose server never answers well."""
+    folder, _ = staged
+    served = tmp_path / "served"
+    shutil.copytree(folder, served)
+    (served / "hat/000.jpg").write_text("<html>Please log in</html>")
+    (served / "hat/001.jpg").unlink()
+    quick = Downloader(attempts=2, backoff_s=0.001)
+    with FaultyServer(served) as server:
+        data = behind(server, images_of(staged, downloader=quick, cache=tmp_path / "cache"))
+        with pytest.warns(UserWarning, match="is left out"):
+            assert len(data.__getitems__(list(range(12)))) == 10
+    assert data.broken == {
+        "hat/000.jpg": "hat/000.jpg: not a readable image (UnidentifiedImageError)",
+        "hat/001.jpg": "hat/001.jpg: HTTP status 404",
+    }
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 10  # nothing broken is kept
+    with FaultyServer(folder, busy=1) as server:
+        data = behind(server, images_of(staged, downloader=quick, on_error="raise"))
+        with pytest.raises(ImageError, match=r"hat/000\.jpg: download failed after 2 attempts: HTTP status 503"):
+            data.__getitems__([0])
 
 
 def test_second_epoch_touches_no_network(staged, tmp_path):

@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from faulty_server import FaultyServer
 from PIL import Image
 
-from helpers.images import MIN_SIDE, ImageError, UrlExpired, decode, evaluation_transform, shrink
+from helpers.images import MIN_SIDE, Downloader, ImageError, UrlExpired, decode, evaluation_transform, shrink
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
 
@@ -53,6 +54,7 @@ def test_exif_orientation_is_applied():
     [
         (b"", "not a readable image"),
         (b"just text", "not a readable image"),
+        (encoded("RGB", "EPS"), "not a readable image"),  # a program, which Pillow would hand to Ghostscript
         (encoded("RGB", "JPEG")[:300], "not a readable image"),
         (encoded("RGB", "JPEG")[:-100], "JPEG image cannot be decoded"),
         (encoded("RGB", "PNG")[:900], "PNG image cannot be decoded"),
@@ -90,6 +92,65 @@ def test_shrink_bounds_extreme_shapes():
 def test_errors_cross_processes_whole():
     error = pickle.loads(pickle.dumps(UrlExpired("refused", 3)))
     assert (type(error), error.reason, error.attempts) == (UrlExpired, "refused", 3)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    for i in range(20):
+        (tmp_path / f"{i} ä+%.jpg").write_bytes(encoded("RGB", "JPEG") + bytes(i))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "faults", [{"busy": 0.5, "busy_status": status} for status in (429, 500, 502, 503, 504)] + [{"cut": 0.5}]
+)
+def test_errors_that_pass_are_tried_again(photographs, faults):
+    names = sorted(path.name for path in photographs.iterdir())
+    download = Downloader(attempts=12, backoff_s=0.001)
+    with FaultyServer(photographs, **faults) as server:
+        answers = [download(url) for url in server.sign(names)]
+    assert [data for data, _ in answers] == [(photographs / name).read_bytes() for name in names]
+    assert [attempts for _, attempts in answers] == [server.requests[name] for name in names]
+    assert sum(server.requests.values()) > 25  # about half of them failed at first
+
+
+@pytest.mark.parametrize("status", [404, 410, 418])
+def test_errors_that_stay_are_not_tried_again(photographs, status):
+    refused = pytest.raises(ImageError, match=f"HTTP status {status}")
+    with FaultyServer(photographs, busy=1, busy_status=status) as server, refused as caught:
+        Downloader()(server.sign(["0 ä+%.jpg"])[0])
+    assert caught.value.attempts == 1 == sum(server.requests.values())
+
+
+def test_giving_up_names_the_last_error_but_not_the_url(photographs):
+    with FaultyServer(photographs, busy=1, busy_status=500) as server:
+        [url] = server.sign(["0 ä+%.jpg"])
+        with pytest.raises(ImageError, match="after 3 attempts: HTTP status 500") as busy:
+            Downloader(attempts=3, backoff_s=0.001)(url)
+    with pytest.raises(ImageError, match="after 3 attempts: NewConnectionError") as gone:
+        Downloader(attempts=3, backoff_s=0.001)(url)  # nobody listens any more
+    assert busy.value.attempts == gone.value.attempts == 3
+    assert FaultyServer.SECRET not in f"{busy.value!r} {gone.value!r}"
+
+
+def test_expired_url_is_told_apart_and_not_tried_again(photographs):
+    with FaultyServer(photographs, url_seconds=-1) as server, pytest.raises(UrlExpired) as caught:
+        Downloader()(server.sign(["0 ä+%.jpg"])[0])
+    assert caught.value.attempts == 1 == sum(server.requests.values())
+
+
+def test_stalled_download_times_out_and_is_tried_again(photographs):
+    download = Downloader(timeout_s=0.3, backoff_s=0.001)
+    with FaultyServer(photographs, stalled=2) as server:
+        data, attempts = download(server.sign(["3 ä+%.jpg"])[0])
+        assert attempts == 3 and data == (photographs / "3 ä+%.jpg").read_bytes()
+        with pytest.raises(ImageError, match="after 2 attempts: ReadTimeoutError"):
+            Downloader(timeout_s=0.3, attempts=2, backoff_s=0.001)(server.sign(["4 ä+%.jpg"])[0])
+
+
+def test_huge_file_is_refused_with_the_limit(photographs):
+    with FaultyServer(photographs) as server, pytest.raises(ImageError, match="larger than the limit of 100 bytes"):
+        Downloader(max_bytes=100)(server.sign(["0 ä+%.jpg"])[0])
 
 
 def test_importing_does_no_work():
