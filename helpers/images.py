@@ -14,6 +14,7 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
 TORCHVISION_FORMATS = {"JPEG", "PNG", "WEBP"}
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow knows more, and runs Ghostscript on an EPS
 RETRIED_STATUS = {429, 500, 502, 503, 504}
 
 
@@ -82,7 +83,7 @@ class Downloader:
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
     """(3, H, W) uint8 RGB, turned as its EXIF orientation says. Raises ImageError."""
     try:
-        header = Image.open(io.BytesIO(data))
+        header = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = header.size
     except Exception as error:  # Pillow raises many types, by format
         raise ImageError(f"not a readable image ({type(error).__name__})") from None
