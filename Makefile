@@ -5,13 +5,15 @@ TRAIN ?= yes
 EPOCHS ?=
 ARCH ?=
 IMAGE_SIZE ?=
+PORT ?=
+MODEL ?=
 # TORCH=cpu installs PyTorch's CPU build: no 5 GB of CUDA libraries
 TORCH ?= $(if $(wildcard .venv/.installedcpu),cpu)
 BIN := .venv/bin
 STAMP := .venv/.installed$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial setup lab images batch lint test test-slow test-all bench-train bench-inference bench-scale bench-writeback pictures clean
+.PHONY: help tutorial setup lab images batch serve lint test test-slow test-all bench-train bench-inference bench-scale bench-writeback pictures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -45,6 +47,9 @@ images: setup  ## download the public data set of 3,781 photographs (CC0)
 
 batch: setup  ## the nightly job: load, predict and write back new and changed images
 	@$(BIN)/python -m helpers.batch
+
+serve: setup  ## answer over HTTP with the trained model; PORT=8001 MODEL=model/other.pt
+	@$(BIN)/python -m helpers.serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
 
 lint: setup  ## ruff on code and notebooks
 	@$(BIN)/ruff check && $(BIN)/ruff format --check
