@@ -264,7 +264,8 @@ def _results(client: Client, batches: Iterator[Batch], sign: Callable) -> Iterat
                 suspects.extend(batch.again([row], alone=True) for row in batch.rows)
             continue
         if result.expired and batch.signed < SIGNED_AT_MOST:
-            again.append(batch.again(result.expired))
+            half = -(-len(result.expired) // 2)  # less to do before these expire as well
+            again.extend(batch.again(rows) for rows in (result.expired[:half], result.expired[half:]) if rows)
         else:
             reason = f"the signed URL was refused (403), signed {batch.signed} times"
             result.failures.extend((row[1], reason, batch.signed) for row in result.expired)

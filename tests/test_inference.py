@@ -261,6 +261,38 @@ def test_an_image_that_kills_workers_is_one_failure(folder, model_path, calm, tm
     assert failures["relative_path"].tolist() == [deadly] and "died" in failures["reason"][0]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_all_faults_at_once(client, model_path, tmp_path):
+    """600 images: 20 % of requests 503, 5 % cut off, 2 % of files broken, URLs that live 1 s, a worker killed."""
+    images, noise = tmp_path / "images", np.random.default_rng(1)
+    for i in range(600):
+        path = images / CLASSES[i % 3] / f"{i:03}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (60, 80, 3), np.uint8)).save(path)
+        if i % 50 == 7:
+            path.write_bytes(path.read_bytes()[: 100 if i % 100 == 7 else 2000])
+    frame = table(images)
+    run_calmly(client, images, model_path, tmp_path / "calm", frame)
+    killed = []
+
+    def sign(paths):
+        if server.signed > 200 and not killed:
+            killed.append(next(iter(client.run(os.getpid).values())))
+            os.kill(killed[0], signal.SIGKILL)
+        return server.sign(paths)
+
+    with FaultyServer(images, busy=0.2, cut=0.05, url_seconds=1) as server:
+        run = tmp_path / "run"
+        summary = classify(client, [frame], sign, run, model_path, chunk=100, batch_size=8, progress=False)
+        assert killed and server.statuses[503] > 50 and server.statuses["cut"] > 10 and server.statuses[403]
+    assert (summary["listed"], summary["predicted"], summary["failed"]) == (600, 588, 12)
+    assert_same_predictions(run, tmp_path / "calm")
+    reasons = pd.read_parquet(run / "failures").set_index("relative_path")["reason"]
+    assert sorted(int(Path(path).stem) for path in reasons.index) == list(range(7, 600, 50))
+    assert reasons.str.contains("decoded|not a readable").all()
+
+
 PROGRAM = """
     import sys
     sys.path[:0] = {path!r}
