@@ -8,6 +8,7 @@ client and scheduler in MiB. The scheduler has a process of its own, so that the
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -77,9 +78,9 @@ def fill(connection, n: int) -> None:
     )
 
 
-def peak_mib(process: str = "self") -> float:
-    """Peak resident memory of a process on Linux."""
-    status = Path(f"/proc/{process}/status").read_text()
+def peak_mib() -> float:
+    """Peak resident memory of this process on Linux."""
+    status = Path("/proc/self/status").read_text()
     return round(int(status.partition("VmHWM:")[2].split()[0]) / 1024, 1)
 
 
@@ -97,13 +98,15 @@ def measure(n: int, scheduler: str, folder: Path) -> dict:
             total=n, batch_size=BATCH, progress=False,
         )  # fmt: skip
         seconds = time.perf_counter() - started
-        scheduler_mib = client.run_on_scheduler(peak_mib)
+        # a function of this module would bring torch into the scheduler, which has no use for it
+        usage = client.run_on_scheduler(resource.getrusage, resource.RUSAGE_SELF)
+    connection.close()
     assert summary["predicted"] == n, summary
     return {
         "rows_per_s": round(n / seconds),
         "client_peak_mib": peak_mib(),
         "client_before_mib": before,
-        "scheduler_peak_mib": scheduler_mib,
+        "scheduler_peak_mib": round(usage.ru_maxrss / 1024, 1),  # KiB on Linux
     }
 
 

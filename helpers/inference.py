@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from helpers.cluster import loaded_models, send_model
 from helpers.model import digest, read_checkpoint
 from helpers.runs import write_json
-from helpers.runtime import FAILURE, PREDICTION, Batch, Result, Row, classify_batch
+from helpers.task import FAILURE, PREDICTION, Batch, Result, Row, classify_batch
 
 CARD = ("arch", "classes", "image_size", "temperature", "data_set", "data_digest")
 SIGNED_AT_MOST = 5  # times for one image, before its refused URL counts as a failure

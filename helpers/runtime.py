@@ -1,4 +1,4 @@
-"""What a Dask worker does: download, decode, predict. Nothing here knows Snowflake."""
+"""How a worker process reads and predicts: download, decode, forward. Nothing here knows Snowflake."""
 
 import io
 import tempfile
@@ -7,57 +7,19 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
 import imagehash
-import pyarrow as pa
 import torch
-from distributed import get_worker
 from PIL import Image
 from torch import Tensor
 
-from helpers.dataset import label_of
-from helpers.images import Downloader, ImageError, UrlExpired, decode
+from helpers.images import Downloader, ImageError, decode
 from helpers.model import Classifier, device_named, load
 
 EXPORT_SECONDS = 3  # about what exporting a network to ONNX Runtime takes
 READERS = 8  # threads that download and decode, for each worker process
-PREDICTION = pa.schema(
-    [(name, pa.string()) for name in ("file_url", "relative_path", "etag")]
-    + [("size", pa.int64()), ("label", pa.string()), ("type", pa.string()), ("confidence", pa.float64())]
-    + [("logits", pa.list_(pa.float32())), ("phash", pa.string()), ("model_digest", pa.string())]
-    + [("predicted_at", pa.timestamp("us", tz="UTC"))]
-)
-FAILURE = pa.schema([("relative_path", pa.string()), ("reason", pa.string()), ("attempts", pa.int64())])
-
-Row = tuple[str, str, int, str]  # file_url, relative_path, size in bytes, etag
-
-
-@dataclass
-class Batch:
-    """Images for one task. Its text, which Dask may log, does not show the signed URLs."""
-
-    rows: list[Row]
-    urls: list[str] = field(repr=False)
-    model: str  # digest of the one that must predict
-    signed: int = 1  # how often these images have been signed
-    alone: bool = False  # nothing else runs beside it
-
-    def again(self, rows: list[Row], alone: bool = False) -> "Batch":
-        """Some of the images, to be signed anew."""
-        return Batch(rows, [], self.model, self.signed + 1, alone)
-
-
-@dataclass
-class Result:
-    """predictions: of PREDICTION; failures: of FAILURE; expired: rows to sign anew."""
-
-    predictions: pa.Table
-    failures: list[tuple[str, str, int]]
-    expired: list[Row]
 
 
 class Predictor:
@@ -142,30 +104,3 @@ def _gpu_turn(device: torch.device):
     with Path(tempfile.gettempdir(), f"gpu-{device.index or 0}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def classify_batch(batch: Batch) -> Result:
-    """Predict one batch on a worker: the task that the client submits."""
-    predictor = getattr(get_worker(), "predictor", None)
-    if predictor is None or predictor.digest != batch.model:
-        raise RuntimeError("The worker does not hold the model of this run. Call send_model before classify.")
-    read = list(zip(batch.rows, predictor.read_all(batch.urls), strict=True))
-    errors = [(row, error) for row, error in read if isinstance(error, ImageError)]
-    expired = [row for row, error in errors if isinstance(error, UrlExpired)]
-    failures = [(row[1], e.reason, e.attempts) for row, e in errors if not isinstance(e, UrlExpired)]
-    good = [(row, *found) for row, found in read if not isinstance(found, ImageError)]
-    return Result(_predictions(predictor, good), failures, expired)
-
-
-def _predictions(predictor: Predictor, good: list[tuple]) -> pa.Table:
-    if not good:
-        return PREDICTION.empty_table()
-    rows, images, hashes = zip(*good, strict=True)
-    logits, probabilities = predictor.predict(torch.stack(images))
-    confidence, index = probabilities.max(1)
-    urls, paths, sizes, etags = zip(*rows, strict=True)
-    types = [predictor.classes[i] for i in index.tolist()]
-    labels = [label_of(path) for path in paths]
-    now, digest = [datetime.now(UTC)] * len(good), [predictor.digest] * len(good)
-    columns = [urls, paths, etags, sizes, labels, types, confidence.tolist(), logits.tolist(), hashes, digest, now]
-    return pa.table([pa.array(c, f.type) for c, f in zip(columns, PREDICTION, strict=True)], schema=PREDICTION)

@@ -397,3 +397,9 @@ def test_plan_is_computed_from_the_run():
     )
     assert "3,472 are needed: signing is the next bottleneck" in plan(summary, predictions, 2, 100.0)[2]
     assert "nothing to work out" in plan({"predicted": 0, "images_per_s": 0.0}, predictions, 2, 0.0)[0]
+
+
+def test_scheduler_needs_no_torch():
+    """Dask's scheduler imports the module of the task and of what is sent to it."""
+    code = "import sys, helpers.task, helpers.cluster; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
