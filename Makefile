@@ -13,7 +13,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial setup lab images batch serve lint test test-slow test-all bench-train bench-inference bench-scale bench-writeback pictures clean
+.PHONY: help tutorial setup lab images batch serve doctor lint test test-slow test-all bench-train bench-inference bench-scale bench-writeback pictures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -50,6 +50,9 @@ batch: setup  ## the nightly job: load, predict and write back new and changed i
 
 serve: setup  ## answer over HTTP with the trained model; PORT=8001 MODEL=model/other.pt
 	@$(BIN)/python -m helpers.serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
+
+doctor: setup  ## what may keep the tutorial from running here or on your account, and what to do
+	@$(BIN)/python -m helpers.doctor
 
 lint: setup  ## ruff on code and notebooks
 	@$(BIN)/ruff check && $(BIN)/ruff format --check

@@ -1,0 +1,389 @@
+"""Every check of the doctor, on what is well and on what is not."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import dask
+import pytest
+from distributed import LocalCluster
+from drawing import draw_folder
+from recording_proxy import recording_proxy
+
+from helpers import config, login, model, runs, snowflake, stage
+from helpers.doctor import __main__ as doctor
+from helpers.doctor import images, machine
+from helpers.doctor.patient import Patient
+
+CLOSED = "http://127.0.0.1:9/image.jpg?signature=s3cret"  # the discard port: nobody listens
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """No settings and no runs of whoever runs the tests."""
+    for name in (*login.VARIABLES, login.CONNECTION_NAME, "TUTORIAL_BACKEND", "DASK_SCHEDULER_ADDRESS", "SATURN_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SNOWFLAKE_HOME", str(tmp_path))
+    monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def patient(connection, tmp_path):
+    """One who has been through notebook 01, with six test images."""
+    for name in ("02_create_stages", "03_create_tables"):
+        snowflake.run_file(connection, f"sql/{name}.sql")
+    folder = draw_folder(tmp_path / "images", n=2)
+    for name in images.STAGES:
+        stage.sync(connection, folder, name)
+    snowflake.run_file(connection, "sql/04_load_tables.sql")
+    return Patient("local", "TESTS", connection=connection)
+
+
+@pytest.fixture
+def account(sandbox, monkeypatch):
+    """The stand-in as an account, through a proxy whose `fault` changes what it answers."""
+    with recording_proxy(sandbox) as proxy:
+        settings = {"account": "me", "user": "u", "password": "p", "warehouse": "WH", "host": "127.0.0.1"}
+        for name, value in (settings | {"port": str(proxy.port), "protocol": "http"}).items():
+            monkeypatch.setenv(f"SNOWFLAKE_{name.upper()}", value)
+        yield proxy
+
+
+def look(check: str, patient: Patient | None = None) -> list[tuple[str, str]]:
+    """State, and what was seen with what to do, of each line of one check."""
+    lines = doctor.examine(patient or Patient(), {check: doctor.CHECKS[check]})
+    return [(line["state"], f"{line['seen']} | {line['remedy']}") for line in lines]
+
+
+def one(check: str, patient: Patient | None = None) -> tuple[str, str]:
+    (line,) = look(check, patient)
+    return line
+
+
+def logged_in(check: str = "log-in") -> tuple[Patient, list[tuple[str, str]]]:
+    patient = Patient("snowflake", "TESTS")
+    return patient, look(check, patient)
+
+
+def rows(*found: dict) -> dict:
+    """The answer of an account to a SHOW statement."""
+    columns = [
+        {
+            "name": name,
+            "type": "text",
+            "nullable": True,
+            "length": 99,
+            "byteLength": 99,
+            "precision": None,
+            "scale": None,
+        }
+        for name in found[0]
+    ]
+    data = {"rowtype": columns, "rowset": [list(row.values()) for row in found], "queryResultFormat": "json"}
+    data |= {"total": len(found), "returned": len(found), "queryId": "q", "statementTypeId": 4096, "parameters": []}
+    return {"data": data, "success": True, "code": None, "message": None}
+
+
+def test_python_must_be_one_of_ours(monkeypatch):
+    assert one("Python")[0] == "ok"
+    monkeypatch.setattr(machine.platform, "python_version", lambda: "3.9.1")
+    state, text = one("Python")
+    assert state == "failed" and text.startswith("3.9.1, wanted is") and "make setup PYTHON=" in text
+
+
+def test_packages_are_judged_by_project_and_lock(monkeypatch):
+    assert one("packages") == ("ok", "as in requirements.txt | ")
+    installed = machine.version
+    found = {"torch": "1.0", "dask": "2099.1", "papermill": None}
+
+    def version(name: str) -> str:
+        if name in found and found[name] is None:
+            raise machine.PackageNotFoundError(name)
+        return found.get(name) or installed(name)
+
+    monkeypatch.setattr(machine, "version", version)
+    seen = {text.split()[0]: (state, text) for state, text in look("packages")}
+    assert {name: state for name, (state, _) in seen.items()} == {
+        "torch": "failed", "papermill": "failed", "dask": "warning"
+    }  # fmt: skip
+    assert "papermill missing" in seen["papermill"][1] and "tested with ==" in seen["dask"][1]
+
+
+@pytest.mark.parametrize("check, limits", [("disk", "DISK_GB"), ("memory", "MEMORY_GB")])
+def test_little_room_is_a_warning_and_hardly_any_fails(monkeypatch, check, limits):
+    for of, state in (((0, 0), "ok"), ((0, 1e9), "warning"), ((1e9, 1e9), "failed")):
+        monkeypatch.setattr(machine, limits, of)
+        assert one(check)[0] == state
+
+
+def test_gpu_that_torch_cannot_use_fails(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert one("GPU") == ("ok", "none: everything runs on the CPU | ")
+    (tmp_path / "nvidia-smi").touch(0o755)
+    state, text = one("GPU")
+    assert state == "failed" and "PyTorch" in text and "TORCH=cpu" in text
+
+
+def test_backend_says_why(monkeypatch):
+    assert one("backend") == ("ok", "local, by default | ")
+    assert one("backend", Patient("snowflake"))[1] == "snowflake, by --backend | "
+    monkeypatch.setenv("TUTORIAL_BACKEND", "oracle")
+    state, text = one("backend")
+    assert state == "failed" and "'oracle'" in text
+
+
+def test_log_in_without_settings_names_them():
+    _, [(state, text)] = logged_in()
+    assert state == "failed" and "SNOWFLAKE_ACCOUNT, SNOWFLAKE_USER" in text and "Use your own account" in text
+
+
+def test_log_in_that_is_refused_fails(account):
+    refused = {
+        "success": False,
+        "code": "390100",
+        "message": "Incorrect username or password was specified.",
+        "data": {},
+    }
+    account.fault = lambda path, body: refused if "login-request" in path else None
+    _, [(state, text)] = logged_in()
+    assert state == "failed" and "Incorrect username or password" in text
+
+
+def test_log_in_warns_of_open_files(account, tmp_path):
+    (tmp_path / "connections.toml").write_text('[default]\nuser = "u"\n')
+    (tmp_path / "connections.toml").chmod(0o644)
+    patient, lines = logged_in()
+    assert [state for state, _ in lines] == ["warning", "ok"] and "chmod 600" in lines[0][1]
+    assert lines[1][1] == "U at ME | "
+    patient.connection.close()
+
+
+def test_without_log_in_nothing_of_the_account_is_looked_at():
+    for check in doctor.CHECKS.keys() - set(doctor.WITHOUT_ACCOUNT):
+        assert one(check, Patient("snowflake"))[0] == "warning"
+
+
+@pytest.mark.parametrize("name, state", [("TELLER", "ok"), ("ACCOUNTADMIN", "warning"), (None, "failed")])
+def test_role_is_one_made_for_the_work(account, name, state):
+    account.fault = lambda path, body: rows({"R": name}) if "current_role" in body.get("sqlText", "") else None
+    patient, _ = logged_in()
+    assert one("role", patient)[0] == state
+    patient.connection.close()
+
+
+@pytest.mark.parametrize(
+    "shown, state, text",
+    [
+        ({"size": "X-Small", "auto_suspend": "60"}, "ok", "WH, X-Small, suspends itself after 60 s"),
+        ({"size": "X-Small", "auto_suspend": "600"}, "warning", "AUTO_SUSPEND = 60 costs less"),
+        ({"size": "Large", "auto_suspend": "60"}, "warning", "WH, Large"),
+        ({"size": "X-Small", "auto_suspend": None}, "warning", "never suspends itself"),
+        (None, "failed", "WH: cannot be used | Set SNOWFLAKE_WAREHOUSE"),
+    ],
+)
+def test_warehouse_is_small_and_sleeps(account, shown, state, text):
+    def fault(path: str, body: dict) -> dict | None:
+        statement = body.get("sqlText", "").lower()
+        return rows({"name": "WH"} | shown) if shown and statement.startswith("show warehouses") else None
+
+    account.fault = fault
+    patient, _ = logged_in()
+    found = one("warehouse", patient)
+    assert found[0] == state and text in found[1]
+    patient.connection.close()
+
+
+def test_no_warehouse_fails(account, monkeypatch):
+    monkeypatch.delenv("SNOWFLAKE_WAREHOUSE")
+    patient, _ = logged_in()
+    assert one("warehouse", patient) == ("failed", "none: cannot be used | Set SNOWFLAKE_WAREHOUSE to one you may use.")
+    patient.connection.close()
+
+
+def granted(*lines: str):
+    """A fault that answers SHOW GRANTS with lines "role: PRIVILEGE, PRIVILEGE on KIND NAME"."""
+    held = []
+    for line in lines:
+        role, _, rest = line.partition(": ")
+        privileges, _, place = rest.partition(" on ")
+        kind, _, name = place.partition(" ")
+        held += [(role, {"privilege": p, "granted_on": kind, "name": name}) for p in privileges.split(", ")]
+
+    def fault(path: str, body: dict) -> dict | None:
+        words = body.get("sqlText", "").lower().split()
+        if words[:2] != ["show", "grants"]:
+            return None
+        found = [row for role, row in held if role == words[-1]]
+        return rows(*found or [{"privilege": "NONE", "granted_on": "NONE", "name": "NONE"}])
+
+    return fault
+
+
+ALL = (
+    "sandbox_role: USAGE on WAREHOUSE WH",
+    "sandbox_role: USAGE on DATABASE TESTS",
+    "sandbox_role: USAGE on ROLE PAINTER",
+    "painter: USAGE, CREATE STAGE, CREATE TABLE, CREATE VIEW on SCHEMA TESTS.PUBLIC",
+    "painter: READ, WRITE on STAGE TESTS.PUBLIC.CLOTHING_DATASET",
+    "painter: OWNERSHIP on STAGE TESTS.PUBLIC.CLOTHING_DATASET_TRAIN",
+    *(
+        f"public: SELECT, INSERT, UPDATE, DELETE on TABLE TESTS.PUBLIC.CLOTHING_{name}"
+        for name in ("TEST", "TRAIN", "PREDICTION_LOG", "FAILURE")
+    ),
+)
+
+
+def test_all_grants_are_found_also_through_other_roles(account, patient):
+    account.fault = granted(*ALL)
+    on_account, _ = logged_in()
+    assert [state for state, _ in look("grants", on_account)] == ["ok"] * 9
+    on_account.connection.close()
+
+
+def test_each_missing_grant_is_named(account, patient):
+    on_account, _ = logged_in()
+    for missing in ALL:
+        account.fault = granted(*(line for line in ALL if line != missing))
+        failed = [text for state, text in look("grants", on_account) if state == "failed"]
+        place = missing.partition(" on ")[2].partition(" ")[2]
+        expected = [place] if place != "PAINTER" else ["TESTS.PUBLIC", "CLOTHING_DATASET", "CLOTHING_DATASET_TRAIN"]
+        assert len(failed) == len(expected) and all(name in text for name, text in zip(expected, failed)), missing
+        assert all("As administrator: grant " in text and text.endswith("to role SANDBOX_ROLE;") for text in failed)
+    on_account.connection.close()
+
+
+def test_external_stages_need_usage_only(account, connection):
+    snowflake.run_file(connection, "sql/02_create_stages_external.sql")
+    account.fault = granted("sandbox_role: USAGE on STAGE TESTS.PUBLIC.CLOTHING_DATASET")
+    on_account, _ = logged_in()
+    states = {text.split(" |")[0]: state for state, text in look("grants", on_account) if "stage " in text}
+    assert states == {
+        "USAGE on stage TESTS.PUBLIC.CLOTHING_DATASET": "ok",
+        "SANDBOX_ROLE lacks USAGE on stage TESTS.PUBLIC.CLOTHING_DATASET_TRAIN": "failed",
+    }
+    on_account.connection.close()
+
+
+def test_without_database_the_right_to_make_one_is_needed(account, monkeypatch):
+    for held, states in ((ALL[:1], ["ok", "failed"]), ((ALL[0], "public: CREATE DATABASE on ACCOUNT X"), ["ok", "ok"])):
+        account.fault = granted(*held)
+        on_account, _ = logged_in()
+        on_account.database = "NOT_YET_THERE"
+        assert [state for state, _ in look("grants", on_account)] == states
+        on_account.connection.close()
+
+
+def test_stage_that_is_not_server_side_encrypted_fails(patient):
+    assert [state for state, _ in look("encryption", patient)] == ["ok", "ok"]
+    snowflake.execute(patient.connection, "create or replace stage clothing_dataset directory = (enable = true)")
+    (good, _), (bad, text) = sorted(look("encryption", patient), reverse=True)
+    assert (good, bad) == ("ok", "failed")
+    assert "CLOTHING_DATASET is not SNOWFLAKE_SSE" in text and "drop stage CLOTHING_DATASET," in text
+
+
+def test_directory_table_must_be_there_and_fresh(patient, tmp_path):
+    connection = patient.connection
+    assert look("directory", patient) == [
+        ("ok", "CLOTHING_DATASET: 6 files | "),
+        ("ok", "CLOTHING_DATASET_TRAIN: 6 files | "),
+    ]
+    (tmp_path / "images" / "hat" / "000.jpg").write_bytes(b"other bytes")
+    stage.sync(connection, tmp_path / "images", "clothing_dataset")
+    state, text = look("directory", patient)[0]
+    assert state == "warning" and "alter stage CLOTHING_DATASET refresh" in text
+    sse = "encryption = (type = 'SNOWFLAKE_SSE')"
+    snowflake.execute(connection, f"create or replace stage clothing_dataset {sse}")
+    snowflake.execute(connection, f"create or replace stage clothing_dataset_train {sse} directory = (enable = true)")
+    (first, no_table), (second, empty) = look("directory", patient)
+    assert (first, second) == ("failed", "warning")
+    assert "set directory = (enable = true)" in no_table and "CLOTHING_DATASET_TRAIN is empty" in empty
+
+
+def test_image_is_fetched_and_decoded(patient):
+    state, text = one("image", patient)
+    assert state == "ok" and text.startswith("hat/000.jpg, ") and "pixels" in text
+    assert "signature=" in patient.url
+
+
+def test_image_of_a_scrambling_stage_fails(patient, tmp_path):
+    snowflake.execute(patient.connection, "create or replace stage clothing_dataset directory = (enable = true)")
+    stage.sync(patient.connection, tmp_path / "images", "clothing_dataset")
+    snowflake.execute(patient.connection, "alter stage clothing_dataset refresh")
+    state, text = one("image", patient)
+    assert state == "failed" and "not a readable image" in text and "encryption" in text
+
+
+@pytest.mark.parametrize(
+    "wrong, seen", [(lambda url: url + "0", "refused (403)"), (lambda url: CLOSED, "firewall or proxy")]
+)
+def test_image_behind_a_bad_url_fails(patient, monkeypatch, wrong, seen):
+    sign = images.sign_urls
+    monkeypatch.setattr(images, "sign_urls", lambda *args, **more: [wrong(url) for url in sign(*args, **more)])
+    state, text = one("image", patient)
+    assert state == "failed" and seen in text and "signature=" not in text and "s3cret" not in text
+
+
+@pytest.mark.parametrize("off_s, state", [(0, "ok"), (90, "warning"), (-900, "failed")])
+def test_clock_must_agree(patient, monkeypatch, off_s, state):
+    monkeypatch.setattr(images, "time", SimpleNamespace(time=lambda: time.time() + off_s))
+    assert one("clock", patient)[0] == state
+
+
+def test_model_is_found_by_its_digest(patient, home):
+    state, text = one("model", patient)
+    assert state == "warning" and "Run notebook 01_set_up_snowflake" in text
+    facts = {"data_set": "d", "test_digest": "t", "classes": ["hat", "shirt"], "images": {}}
+    run = runs.start("local", "TESTS", data_digest="digest", **facts)
+    state, text = one("model", patient)
+    assert state == "warning" and "Run notebook 02_train_model" in text
+    card = model.ModelCard("resnet18", ["hat", "shirt"], 32, "d", "digest")
+    model.save(model.Classifier(model.build("resnet18", 2), card), config.trained_model())
+    state, text = one("model", patient)
+    assert state == "ok" and model.digest(config.trained_model())[:12] in text
+    runs.with_model(run, "another digest")
+    assert one("model", patient)[0] == "warning"
+    config.trained_model().write_bytes(config.trained_model().read_bytes()[:1000])
+    state, text = one("model", patient)
+    assert state == "failed" and "model_trained.pt cannot be read" in text
+
+
+def test_workers_must_come_and_reach_the_stage(patient):
+    one("image", patient)
+    with LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=None) as cluster:
+        patient.cluster = cluster.scheduler_address
+        assert [state for state, _ in look("Dask", patient)] == ["ok", "ok"]
+        patient.url = CLOSED
+        (first, _), (second, text) = look("Dask", patient)
+    assert (first, second) == ("ok", "failed")
+    assert "download failed" in text and "network" in text and "s3cret" not in text
+
+
+def test_scheduler_that_does_not_answer_fails():
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        state, text = one("Dask", Patient(cluster="tcp://127.0.0.1:9"))
+    assert state == "failed" and "No Dask scheduler answers at tcp://127.0.0.1:9" in text
+
+
+def test_saturn_is_not_started_by_itself(monkeypatch):
+    monkeypatch.setenv("SATURN_TOKEN", "s3cret")
+    state, text = one("Dask", Patient())
+    assert state == "warning" and "--cluster saturn" in text
+
+
+def test_before_notebook_01_nothing_fails(sandbox, capsys):
+    assert doctor.main(["--database", "NOT_YET_THERE", "--cluster", "local", "--json"]) == 0
+    lines = json.loads(capsys.readouterr().out)
+    assert {line["check"] for line in lines} == set(doctor.CHECKS)
+    missing = {line["check"] for line in lines if "Run notebook 01" in line["seen"] + line["remedy"]}
+    assert {"database", "encryption", "directory", "image", "model"} <= missing
+
+
+def test_failure_gives_exit_code_1_and_its_remedy(sandbox, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "CHECKS", {"disk": machine.disk})
+    monkeypatch.setattr(machine, "DISK_GB", (1e9, 1e9))
+    assert doctor.main([]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("failed   disk") and second.strip().startswith("make clean")
