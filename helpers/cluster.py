@@ -3,55 +3,95 @@
 import asyncio
 import hashlib
 import os
-import shutil
-import tempfile
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from distributed import Client, WorkerPlugin
 
-from helpers import config
+from helpers.shipping import send_package, version_skew
 
 SLOTS = 2  # tasks at once on a local worker: one batch is downloaded while another is in the forward pass
 WAIT_S = 1200  # for Saturn Cloud to start a worker
+SECRET = re.compile("SNOWFLAKE_|TOKEN|PASSWORD|PASSPHRASE|SECRET|CREDENTIAL|(API|ACCESS|PRIVATE)_KEY")
 
 
-def start_cluster(kind: str = "auto", n_workers: int | None = None) -> Client:
+def start_cluster(kind="auto", n_workers: int | None = None, wait_s: float = WAIT_S) -> Client:
     """A client whose closing also closes the cluster that was started for it.
 
-    kind: "local" (this machine's cores), "saturn", the address of a scheduler, or "auto": DASK_SCHEDULER_ADDRESS,
-    else Saturn Cloud where its variables are set, else local. n_workers: of a local or Saturn cluster.
+    kind: "local" (this machine's cores), "saturn", a scheduler's address, any other Dask cluster object, or "auto":
+    DASK_SCHEDULER_ADDRESS, else Saturn Cloud where its variables are set, else local. n_workers: to start, or to wait
+    for where somebody else starts them. wait_s: for them, where they are not local.
+    Raises ConnectionError for a cluster that does not come, RuntimeError for one with other versions of packages.
     """
     if kind == "auto":
         on_saturn = os.environ.get("SATURN_BASE_URL") and os.environ.get("SATURN_TOKEN")
         kind = os.environ.get("DASK_SCHEDULER_ADDRESS") or ("saturn" if on_saturn else "local")
     if kind == "local":
         return _local(n_workers)
-    if kind != "saturn" and "://" not in kind:
+    if kind == "saturn":
+        return _saturn(n_workers, wait_s)
+    if isinstance(kind, str) and "://" not in kind:
         raise ValueError(f'kind is {kind!r}. Use "auto", "local", "saturn" or an address such as tcp://host:8786.')
-    client = _saturn(n_workers) if kind == "saturn" else _connected(kind)
-    with tempfile.TemporaryDirectory() as folder:  # remote workers, late ones too, get this package
-        client.upload_file(shutil.make_archive(f"{folder}/helpers", "zip", config.PROJECT_ROOT, "helpers"))
-    return client
+    return _prepared(_connected(kind), n_workers, wait_s)
 
 
 def _local(n_workers: int | None) -> Client:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     n_workers = n_workers or cores
-    return Client(
+    client = Client(
         n_workers=n_workers,
         threads_per_worker=SLOTS,
         dashboard_address="127.0.0.1:0",
         env={"COMPUTE_THREADS": str(max(1, cores // n_workers))},
     )
+    client.register_plugin(WithoutSecrets())
+    return client
 
 
-def _connected(address: str) -> Client:
+class WithoutSecrets(WorkerPlugin):
+    """Takes from a local worker, also from one that restarts, the secrets in the environment it was born with."""
+
+    name = "without-secrets"
+
+    def setup(self, worker) -> None:
+        for name in filter(SECRET.search, list(os.environ)):
+            del os.environ[name]
+
+
+def _connected(cluster, make: type[Client] = Client, **options) -> Client:
     try:
-        return Client(address)
-    except OSError as error:
+        return make(cluster, **options)
+    except (OSError, TypeError, RuntimeError) as error:  # TypeError: TLS without certificates
+        address = getattr(cluster, "scheduler_address", cluster)
         raise ConnectionError(
-            f"No Dask scheduler answers at {address} ({type(error).__name__}). Start it, or correct the address."
+            f"No Dask scheduler answers at {address} ({type(error).__name__}: {error}). Start it, or correct the "
+            "address; tls:// needs certificates in Dask's configuration, distributed.comm.tls."
         ) from None
+
+
+def _prepared(client: Client, n_workers: int | None, wait_s: float) -> Client:
+    """The client of a cluster that others started, once its workers are there and have this package."""
+    try:
+        client.wait_for_workers(n_workers or 1, timeout=wait_s)
+        if skew := version_skew(client):
+            raise RuntimeError(
+                f"Client and cluster differ in {'; '.join(skew)}. Install requirements.txt on both, or run the "
+                "client in the image of the workers."
+            )
+        send_package(client)
+    except BaseException as error:  # an interrupt too: the caller has no client to close
+        came, address = len(client.nthreads()), client.scheduler.address
+        client.close()
+        if isinstance(error, TimeoutError):
+            raise ConnectionError(
+                f"{came} of {n_workers or 1} workers came to the scheduler at {address} in {wait_s:g} s. Look into "
+                "its log, start workers there, or ask for fewer with n_workers."
+            ) from None
+        raise
+    return client
 
 
 class SaturnClient(Client):
@@ -63,22 +103,49 @@ class SaturnClient(Client):
         closing = self.status != "closed"
         super().close(*args, **options)
         if closing:
-            self.saturn.close()
+            with _saturn_named("did not stop the cluster, which costs as long as it runs"):
+                self.saturn.close()
 
 
-def _saturn(n_workers: int | None) -> Client:
+def _saturn(n_workers: int | None, wait_s: float) -> Client:
     import dask_saturn  # here: it sets up logging when imported
 
-    class SaturnSetup(dask_saturn.SaturnSetup, WorkerPlugin):
-        """dask-saturn's own plugin, as a type that distributed takes since 2023.3."""
+    class Cluster(dask_saturn.SaturnCluster):
+        """One that does not try what distributed has dropped."""
 
-    cluster = dask_saturn.SaturnCluster(n_workers=n_workers)
-    # by address: a client made from SaturnCluster itself cannot wait for workers
-    client = SaturnClient(cluster.scheduler_address, security=cluster.security)
+        def register_default_plugin(self) -> None:
+            """Below, in the way that distributed takes since 2023.3."""
+
+        def __del__(self) -> None:
+            """Without asking Saturn Cloud for its status."""
+
+    class SaturnSetup(dask_saturn.SaturnSetup, WorkerPlugin):
+        """dask-saturn's own plugin, as a type that distributed takes."""
+
+    with _saturn_named("gives no cluster"):
+        cluster = Cluster(n_workers=n_workers, scheduler_service_wait_timeout=wait_s)
+    try:  # by address: a client made from SaturnCluster itself cannot wait for workers
+        client = _connected(cluster.scheduler_address, SaturnClient, security=cluster.security)
+    except ConnectionError:
+        cluster.close()
+        raise
     client.saturn = cluster
-    client.wait_for_workers(n_workers or 1, timeout=WAIT_S)
-    client.register_plugin(SaturnSetup())
+    _prepared(client, n_workers, wait_s).register_plugin(SaturnSetup())
     return client
+
+
+@contextmanager
+def _saturn_named(failure: str) -> Iterator[None]:
+    """Turns what dask-saturn raises into an error that says where it asked, and what to look at."""
+    started = time.monotonic()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ConnectionError(
+            f"Saturn Cloud at {os.environ.get('SATURN_BASE_URL', 'SATURN_BASE_URL, which is not set,')} {failure} "
+            f"({error}, after {time.monotonic() - started:.0f} s). Check SATURN_BASE_URL, SATURN_TOKEN, and the Dask "
+            "cluster on the page of your resource there."
+        ) from None
 
 
 class ModelPlugin(WorkerPlugin):

@@ -1,22 +1,23 @@
-"""start_cluster and send_model on real schedulers and worker processes, Saturn's interface included."""
+"""start_cluster and send_model on real schedulers and worker processes; test_saturn.py has Saturn Cloud."""
 
-import gc
-import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
+import dask
 import pytest
 import torch
+from certificates import Authority
 from distributed import Client, LocalCluster
+from remote_cluster import RemoteCluster
 
 from helpers import model as models
 from helpers.cluster import SLOTS, loaded_models, send_model, start_cluster
+from helpers.shipping import version_skew
 
-TOKEN = "saturn-token-of-the-test"
+pytestmark = pytest.mark.timeout(900)  # what may take minutes on a busy machine is to import torch in each process
 
 
 @pytest.fixture(scope="module")
@@ -107,52 +108,106 @@ def test_a_silent_address_is_named(monkeypatch):
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in said
 
 
-@pytest.fixture
-def saturn(remote, monkeypatch):
-    """Saturn Cloud's interface, as far as dask-saturn asks it, in front of a real scheduler."""
-    calls = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self):
-            path = self.path.partition("?")[0].rstrip("/")
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            calls.append((self.command, path, self.headers["Authorization"]))
-            info = {"dashboard_link": "https://dashboard.example", "scheduler_address": remote.scheduler_address}
-            sizes = {"server_options": {"size": []}}
-            answers = {
-                "/api/dask_clusters": {"status": "ready", "id": "one"},
-                "/api/dask_clusters/info": sizes,
-                "/api/dask_clusters/one/info": info,
-                "/api/dask_clusters/one/status": {"status": "closed"},
-            }
-            body = json.dumps(answers.get(path, {})).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = answer
-
-        def log_message(self, *_):
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    monkeypatch.setenv("SATURN_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}/")
-    monkeypatch.setenv("SATURN_TOKEN", TOKEN)
-    monkeypatch.setenv("SATURN_IS_INTERNAL", "true")
-    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
-    yield calls
-    server.shutdown()
-    server.server_close()
+def test_local_workers_do_not_inherit_secrets(no_cluster_named, monkeypatch):
+    secrets = {"SNOWFLAKE_USER": "s3cret-1", "SNOWFLAKE_PRIVATE_KEY_FILE_PWD": "s3cret-2", "SATURN_TOKEN": "s3cret-3"}
+    kept = {"COMPUTE_THREADS", "PATH", "TUTORIAL_BACKEND"}
+    monkeypatch.setenv("TUTORIAL_BACKEND", "local")
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    with start_cluster("local", 1) as client:
+        (before,) = client.run(lambda: dict(os.environ)).values()
+        monkeypatch.setenv("MY_API_KEY", "s3cret-4")  # a worker that restarts is born later
+        client.restart()
+        (after,) = client.run(lambda: dict(os.environ)).values()
+    assert kept <= before.keys() and kept <= after.keys()
+    assert "s3cret" not in str(before) + str(after)
+    assert all(os.environ[name] == value for name, value in secrets.items())
 
 
-def test_saturn_cluster_is_used_and_closed_with_its_client(saturn, checkpoints, remote):
-    with start_cluster("auto") as client:
-        assert client.dashboard_link == "https://dashboard.example"
-        digest = send_model(client, checkpoints[0])
-        assert set(loaded_models(client).values()) == {digest}
-        assert ("POST", "/api/dask_clusters/one/close", f"token {TOKEN}") not in saturn
-    client.saturn = None  # while its interface still answers: it asks for its status when collected
-    gc.collect()
-    assert [call[1] for call in saturn].count("/api/dask_clusters/one/close") == 1
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A scheduler and a worker that share nothing with this process."""
+    cluster = RemoteCluster(tmp_path_factory.mktemp("elsewhere")).start(1)
+    yield cluster
+    cluster.close()
+
+
+def test_a_cluster_object_is_taken_as_it_is(remote):
+    """As those of Kubernetes, Coiled and SSH are. This one's scheduler is in this process, which keeps its modules."""
+    package, path = sys.modules["helpers"], list(sys.path)
+    with start_cluster(remote) as client:
+        assert version_skew(client) == []
+        assert all("helpers.zip" in file for file in client.run(lambda: __import__("helpers").__file__).values())
+    assert sys.modules["helpers"] is package and sys.path == path
+    assert remote.scheduler.status.name == "running"
+
+
+def test_other_versions_on_a_worker_are_named_before_it_gets_work(elsewhere, tmp_path):
+    """A worker on which another torch is installed."""
+    (tmp_path / "torch-1.0.0.dist-info").mkdir()
+    (tmp_path / "torch-1.0.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0.0\n")
+    path = elsewhere.environment["PYTHONPATH"]
+    elsewhere.environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), path])
+    with Client(elsewhere.address) as client:
+        client.wait_for_workers(1, timeout=300)
+        before = list(client.nthreads())
+    elsewhere.scale(2)
+    elsewhere.environment["PYTHONPATH"] = path
+    with pytest.raises(RuntimeError, match=rf"torch \({torch.__version__.split('+')[0]} here, 1.0.0 on 1 of 3\)"):
+        start_cluster(elsewhere.address, 2, wait_s=300)
+    with Client(elsewhere.address) as client:
+        (other,) = set(client.nthreads()) - set(before)
+        assert "helpers" not in client.run(lambda: set(sys.modules))[other]
+    elsewhere.scale(1)
+
+
+def test_another_python_is_named(elsewhere, monkeypatch):
+    monkeypatch.setattr(
+        "distributed.versions.sys", SimpleNamespace(**vars(sys) | {"version_info": (3, 99, 1, "final", 0)})
+    )
+    with pytest.raises(RuntimeError, match=r"python \(3\.99\.1 here, 3\.\d+\.\d+ on 2 of 2\).*requirements.txt"):
+        start_cluster(elsewhere.address)
+
+
+def test_a_scheduler_without_workers_is_named(elsewhere):
+    with pytest.raises(ConnectionError, match=f"of 9 workers came to the scheduler at {elsewhere.address} in 0.1 s"):
+        start_cluster(elsewhere.address, 9, wait_s=0.1)
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory):
+    """A scheduler and a worker that speak TLS, and the authority that they trust."""
+    folder = tmp_path_factory.mktemp("encrypted")
+    authority = Authority(folder)
+    certificate, key = map(str, authority.issue("cluster"))
+    trust = ("--protocol", "tls", "--tls-ca-file", str(authority.path))
+    cluster = RemoteCluster(folder, (*trust, "--tls-cert", certificate, "--tls-key", key)).start(1)
+    yield cluster, authority
+    cluster.close()
+
+
+def configured(authority: Authority) -> dict:
+    """What a client's configuration has for TLS."""
+    certificate, key = authority.issue("client")
+    files = {"ca-file": authority.path, "client.cert": certificate, "client.key": key}
+    return {f"distributed.comm.tls.{name}": str(path) for name, path in files.items()}
+
+
+def test_tls_is_used_where_it_is_configured(encrypted, monkeypatch):
+    cluster, authority = encrypted
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.address)
+    assert cluster.address.startswith("tls://")
+    with dask.config.set(configured(authority)), start_cluster("auto", wait_s=300) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_tls_without_certificates_or_with_foreign_ones_is_named(encrypted, tmp_path):
+    cluster, _ = encrypted
+    with pytest.raises(ConnectionError, match=rf"at {cluster.address} \(TypeError.*distributed\.comm\.tls"):
+        start_cluster(cluster.address)
+    foreign = configured(Authority(tmp_path)) | {"distributed.comm.timeouts.connect": "2s"}
+    with (
+        dask.config.set(foreign),
+        pytest.raises(ConnectionError, match=f"No Dask scheduler answers at {cluster.address}"),
+    ):
+        start_cluster(cluster.address)
