@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import imagehash
 import torch
-from PIL import Image
 from torch import Tensor
 
+from helpers.duplicates import perceptual_hash
 from helpers.images import Downloader, ImageError, decode
 from helpers.model import Classifier, device_named, load
 
@@ -44,8 +43,7 @@ class Predictor:
         try:
             data, attempts = self._download(url)
             image = decode(data)
-            picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-            return self.model.prepare(image), str(imagehash.phash(picture))
+            return self.model.prepare(image), perceptual_hash(image)
         except ImageError as error:
             error.attempts = max(error.attempts, attempts)
             return error
