@@ -1,0 +1,49 @@
+"""Sphinx's settings for the published pages; docs/make_site.py gathers what they are made from."""
+
+import re
+
+project = "Image classification on a Snowflake stage"
+copyright = "its contributors, MIT licence"
+language = "en"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton"]
+exclude_patterns = ["README.md"]  # pages include its sections
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_output_stderr = "remove"  # warnings of libraries; errors stop the build
+myst_enable_extensions = []
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_inherit_docstrings = False
+autodoc_typehints = "signature"
+add_module_names = False
+
+smartquotes = False
+html_theme = "furo"
+html_title = project
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+html_copy_source = False
+html_show_sphinx = False
+html_domain_indices = False
+copybutton_selector = "div:not(.cell_output) > div.highlight > pre"
+
+
+def as_rst(text: str) -> str:
+    """A line of a docstring, whose only markup is `code`, in the language that autodoc reads."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        raise ValueError(f"A backtick has no partner: {text!r}. Close it in the docstring.")
+    words = [re.sub(r"([*_|\\])", r"\\\1", part) for part in parts[::2]]
+    code = [f"\\ ``{part}``\\ " for part in parts[1::2]]
+    return "".join(part for pair in zip(words, [*code, ""], strict=True) for part in pair)
+
+
+def convert_docstring(app, what, name, thing, options, lines) -> None:
+    lines[:] = as_rst("\n".join(lines)).split("\n")
+
+
+def setup(app) -> None:
+    app.connect("autodoc-process-docstring", convert_docstring)

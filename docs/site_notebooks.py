@@ -1,0 +1,84 @@
+"""Executed notebooks as pages: outputs that need a kernel become text, pictures get their alt text, paths are cut."""
+
+import base64
+import io
+import re
+from html import unescape
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from PIL import Image
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LARGE = 150_000  # bytes; larger pictures become JPEG
+NO_KERNEL = "These controls need a running kernel: open the notebook in JupyterLab."
+
+
+def page(path: Path, folders: list[Path]) -> NotebookNode:
+    """The executed notebook at `path` without widgets, errors or the names of `folders`, in which it ran.
+
+    Raises ValueError if a cell was not run or failed, and if a picture has no alt text.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    states = notebook.metadata.pop("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            continue
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        if errors or (cell.source and not cell.execution_count):
+            said = errors[0].ename if errors else "it was not run"
+            raise ValueError(f"{path}, cell {number}: {said}. Pages are made from a finished run: make tutorial.")
+        cell.outputs = [_static(output, states, folders) for output in cell.outputs]
+        _describe_pictures(cell, f"{path}, cell {number}")
+    return notebook
+
+
+def _static(output: NotebookNode, states: dict, folders: list[Path]) -> NotebookNode:
+    """The output without what only a kernel or a reader of this machine's disk can follow."""
+    data = output.get("data", output)
+    if WIDGET in data:
+        data.update({"text/plain": widget_text(data.pop(WIDGET)["model_id"], states)})
+    for kind in ("text", "text/plain", "text/html"):
+        for folder in folders if kind in data else ():
+            data[kind] = data[kind].replace(str(folder), "…")
+    if "text/html" in data:
+        data["text/html"] = _quiet(data["text/html"])
+    if len(data.get("image/png", "")) * 3 // 4 > LARGE:
+        data["image/jpeg"] = _jpeg(data.pop("image/png"))
+        output.metadata["image/jpeg"] = output.metadata.pop("image/png", {})
+    return output
+
+
+def widget_text(model: str, states: dict) -> str:
+    """What a progress bar says in the end; that others need a kernel."""
+    state = states.get(model, {}).get("state", {})
+    parts = [states[child.removeprefix("IPY_MODEL_")] for child in state.get("children", [])]
+    if not any(part["model_name"] == "FloatProgressModel" for part in parts):
+        return NO_KERNEL
+    said = [part["state"]["value"] for part in parts if part["model_name"] == "HTMLModel"]
+    return unescape(" ".join(said)).replace("\u2007", " ")  # figure spaces do not wrap
+
+
+def _quiet(text: str) -> str:
+    """HTML whose headings leave the page's outline alone, without links and buttons of a cluster that is gone."""
+    text = re.sub(r"<(/?)h[1-6]\b", r"<\1strong", text)
+    text = re.sub(r"<button\b.*?</button>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<a href="https?://(?:127\.0\.0\.1|localhost)[^>]*>(.*?)</a>', r"\1", text)
+    return re.sub(r"(?<![-\w])color: #9D9D9D;?", "", text)  # Dask's grey is too faint to read
+
+
+def _jpeg(png: str) -> str:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").save(buffer, "JPEG", quality=88, optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _describe_pictures(cell: NotebookNode, where: str) -> None:
+    """myst-nb takes alt texts from the cell only, so those of its outputs move there."""
+    kinds = [(o.metadata.get(kind, {}), kind) for o in cell.outputs for kind in o.get("data", {}) if "image/" in kind]
+    texts = [metadata.get("alt") for metadata, _ in kinds]
+    if not all(texts):
+        raise ValueError(f"{where}: a picture has no alt text. Show a helpers.plots.Picture.")
+    if texts:
+        cell.metadata["mystnb"] = {"image": {"alt": " ".join(texts)}}
