@@ -44,7 +44,7 @@ def _local(n_workers: int | None) -> Client:
     client = Client(
         n_workers=n_workers,
         threads_per_worker=SLOTS,
-        dashboard_address="127.0.0.1:0",
+        dashboard_address=os.environ.get("TUTORIAL_DASHBOARD", "127.0.0.1:0"),  # make lab sets it
         env={"COMPUTE_THREADS": str(max(1, cores // n_workers))},
     )
     client.register_plugin(WithoutSecrets())
