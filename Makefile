@@ -65,7 +65,7 @@ test-slow: setup
 
 test-all: test test-slow  ## everything, the slow tests too
 
-pictures: setup  ## make the committed pictures anew from the latest run on drawn images
+pictures: setup  ## make the committed pictures and quoted figures anew from the latest run on drawn images
 	@$(BIN)/python docs/make_pictures.py
 
 bench-train: setup  ## measure training beside its ceiling

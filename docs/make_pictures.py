@@ -1,6 +1,7 @@
-"""Make the committed pictures from the latest run: python docs/make_pictures.py (what `make pictures` calls)."""
+"""Make the committed pictures and quoted figures from the latest run: docs/make_pictures.py (`make pictures`)."""
 
 import json
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -39,6 +40,22 @@ def save(picture: plots.Picture, name: str) -> None:
     print(f"{path.relative_to(config.PROJECT_ROOT)}: {path.stat().st_size // 1000} kB")
 
 
+def measured(folder: Path) -> dict:
+    """What README.md and the captions say of this run; a test compares them."""
+    summary, inference = (json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "inference"))
+    table = review.load_predictions(folder).table
+    counts = pd.read_csv(folder / "review" / "confusion_matrix.csv", index_col=0).rename_axis(columns="type")
+    errors = counts.stack().drop([(name, name) for name in counts])
+    return {
+        "arch": inference["arch"],
+        "cores": os.cpu_count(),
+        "images": summary["images"],
+        "minutes": {name: max(0.1, round(seconds / 60, 1)) for name, seconds in summary["seconds"].items()},
+        "most_confused": list(errors.idxmax()),
+        "pictured": {"images": min(10, table.label.nunique()), "mistakes": min(3, table[~table.right].label.nunique())},
+    }
+
+
 def main() -> None:
     latest = json.loads((config.runs_folder() / "latest.json").read_text())["run"]
     folder = config.runs_folder() / latest
@@ -53,6 +70,7 @@ def main() -> None:
     save(plots.confusion_matrix(counts, about), "confusion_matrix")
     history = pd.read_csv(config.trained_model().with_suffix(".history.csv"))
     save(plots.learning_curves(history), "learning_curves")
+    (FOLDER.parent / "measured.json").write_text(json.dumps(measured(folder), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,275 @@
+"""What the project's texts say is so: commands, figures, minutes, links into pages, and the exercises."""
+
+import json
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+from documents import SHELLS, code_blocks
+from drawing import draw_folder
+
+from helpers import sandbox
+from helpers.config import PROJECT_ROOT
+from helpers.sandbox.serve import LOCK_WAIT_S
+from helpers.tutorial import NOTEBOOKS, run_notebook
+
+PAGES = [PROJECT_ROOT / name for name in ("README.md", "CONTRIBUTING.md", "model/README.md", "docs/own_classes.md")]
+MEASURED = json.loads((PROJECT_ROOT / "docs" / "measured.json").read_text())
+SHOWN = f"{MEASURED['images']['test']} test images", f"{MEASURED['images']['train']} draw"
+WORDS = {"a minute": 1, "two minutes": 2, "three minutes": 3, "five minutes": 5}
+# numbers that no run changes; everything else that a text wants to say in figures comes from docs/measured.json
+SETTLED = {
+    "README": {"3.11", "3.12", "3.13", "3,781", "30", "8000", f"{LOCK_WAIT_S:.0f}", "00", "07", "09"},
+    "01_set_up_snowflake": {"60"},  # seconds of AUTO_SUSPEND
+    "02_train_model": {"0.8", "3"},  # a confidence, to explain calibration; colours
+    "04_review_results": {"0.8", "95", "100"},  # the same; of intervals
+    "05_write_back": {"0", "1"},  # the range of a confidence
+}
+
+
+def prose(name: str) -> str:
+    """The text of a notebook or page."""
+    if name in NOTEBOOKS:
+        cells = nbformat.read(PROJECT_ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+        return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return (PROJECT_ROOT / f"{name}.md").read_text()
+
+
+def numbers(text: str) -> set[str]:
+    """Figures in the text, but those of code, addresses, names, list items, steps and notebooks."""
+    text = re.sub(r"^```.*?^```|`[^`]*`|\]\([^)]*\)|^\s*\d\. ", " ", text, flags=re.M | re.S)
+    text = re.sub(r"(?i)(notebooks?|step) \d+( and \d+)?|\[\d\d [A-Z]", " ", text)
+    return {found.rstrip(".,") for found in re.findall(r"(?<![\w-])\d[\d,.]*", text)}
+
+
+def quoted_from_run() -> set[str]:
+    """The measured figures, as text; whether each is at its place is for other tests."""
+    values = [*MEASURED["images"].values(), *MEASURED["minutes"].values(), *MEASURED["pictured"].values()]
+    return {str(value) for value in values}
+
+
+@pytest.mark.parametrize("name", ["README", "docs/own_classes", *NOTEBOOKS])
+def test_text_quotes_no_number_that_a_run_would_change(name):
+    assert numbers(prose(name)) <= SETTLED.get(name, set()) | quoted_from_run()
+
+
+def test_readme_quotes_the_run_of_its_pictures():
+    text, pictured = prose("README"), MEASURED["pictured"]
+    rows = re.findall(r"^\| \[.*?\]\(notebooks/(\w+)\.ipynb\) \|.*\| ([\d.]+) \|", text, re.M)
+    assert {name: float(minutes) for name, minutes in rows} == {name: MEASURED["minutes"][name] for name in NOTEBOOKS}
+    assert f"n = {pictured['images']} of {MEASURED['images']['test']}:" in text
+    assert {3: "for three classes the surest mistake"}[pictured["mistakes"]] in text
+    assert "{}s are sometimes taken for {}s".format(*MEASURED["most_confused"]) in text
+    assert MEASURED["arch"] in text and {2: "on two CPU cores"}[MEASURED["cores"]] in text
+    assert all(shown in text for shown in SHOWN)
+
+
+def test_captions_in_notebooks_are_of_the_same_run():
+    captions = re.findall(r"^\*Data: .*$", "\n".join(map(prose, NOTEBOOKS)), re.M)
+    assert captions
+    for caption in captions:
+        assert any(shown in caption for shown in SHOWN) and MEASURED["arch"] in caption
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_says_why_how_long_and_what_it_costs(name):
+    parts = dict(re.findall(r"^\*\*(.+?)\.\*\* (.+)$", prose(name), re.M))
+    assert list(parts) == ["What you'll do", "What you'll learn", "Why", "What you need", "What it takes"]
+    promised, cost = re.fullmatch(r"Under ([\w ]+?minutes?)\b.*? On an account: (.+)", parts["What it takes"]).groups()
+    assert MEASURED["minutes"][name] <= WORDS[promised] <= 1 + 4 * MEASURED["minutes"][name]
+    assert "warehouse" in cost
+
+
+def slugs(page: Path) -> set[str]:
+    """Anchors that a Markdown page offers, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_into_pages_meet_a_heading():
+    for page in PAGES:
+        for path, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+            assert anchor in slugs(page.parent / path if path else page), (page.name, anchor)
+
+
+def quoted_commands() -> list[list[str]]:
+    """Every command of the pages and notebooks as words: in blocks a line each, and in `code` of the prose."""
+    typed = []
+    for page in PAGES:
+        text = page.read_text()
+        typed += [line for language, block in code_blocks(page) if language in SHELLS for line in block.splitlines()]
+        typed += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    typed += re.findall(r"`([^`\n]+)`", "\n".join(map(prose, NOTEBOOKS)))
+    kinds = r"(make|python|papermill|\.venv/bin/\w+)(\s|$)"
+    return [line.partition(" # ")[0].split() for line in map(str.strip, typed) if re.match(kinds, line)]
+
+
+def test_make_targets_and_their_options_exist():
+    lines = [words for words in quoted_commands() if words[0] == "make"]
+    assert len(lines) >= 15
+    options = set(re.findall(r"^(\w+) \?=", (PROJECT_ROOT / "Makefile").read_text(), re.M))
+    for words in lines:
+        assert {word.partition("=")[0] for word in words if "=" in word} <= options, words
+        shown = subprocess.run(["make", "-n", *words[1:]], cwd=PROJECT_ROOT, capture_output=True, text=True)
+        assert shown.returncode == 0, (words, shown.stderr)
+
+
+def test_papermill_lines_name_notebooks_and_their_parameters():
+    lines = [words for words in quoted_commands() if words[0].endswith("papermill")]
+    assert len(lines) >= 5
+    for words in lines:
+        name = Path(words[1]).stem
+        assert name in NOTEBOOKS, words
+        known = papermill.inspect_notebook(str(PROJECT_ROOT / "notebooks" / f"{name}.ipynb"))
+        assert {after for word, after in pairwise(words) if word == "-p"} <= known.keys(), words
+
+
+def test_programs_of_the_environment_are_there():
+    programs = {words[0] for words in quoted_commands() if words[0].startswith(".venv/bin/")}
+    assert len(programs) >= 4
+    assert not [name for name in programs if not (Path(sys.executable).parent / Path(name).name).exists()]
+
+
+@pytest.mark.slow
+def test_modules_take_the_options_that_the_pages_name():
+    lines = [words for words in quoted_commands() if Path(words[0]).name == "python" and words[1] == "-m"]
+    used: dict[str, set[str]] = {}
+    for words in lines:
+        used.setdefault(words[2], set()).update(word for word in words if word.startswith("--"))
+    assert {"helpers.evaluate", "helpers.samples", "helpers.train"} <= used.keys()
+    for module, options in used.items():
+        command = [sys.executable, "-m", module, "--help"]
+        shown = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
+        assert shown.returncode == 0 and not [o for o in options if o not in shown.stdout], (module, shown.stdout)
+
+
+TRAINING = {"n_epochs": 6, "batch_size": 8, "arch": "resnet18", "image_size": 32, "augmentation": 0.3}
+# what a reader would add in a cell at the end of the notebook that sets the exercise
+SOLUTIONS = {
+    "01_set_up_snowflake": """
+import time
+connection = connect(backend, database)
+sizes = query(
+    connection,
+    "select split_part(relative_path, '/', 1) as class, sum(size) as bytes "
+    "from directory(@clothing_dataset_train) group by 1 order by 1",
+).set_index("CLASS").BYTES.astype(int).to_dict()
+print("bytes:", sizes)
+(url,) = sign_urls(connection, "clothing_dataset", [test[0][0]], seconds=1)
+time.sleep(2)
+try:
+    download(url)
+except Exception as error:
+    print("error:", type(error).__name__)
+""",
+    "04_review_results": """
+target = 0.99
+print("at 0.99:", review.threshold_for(review.coverage(table), target)[1])
+connection = connect(backend, database)
+sign = partial(sign_urls, connection, "clothing_dataset")
+story = attribution.Story("It takes a hat for a shirt by its middle", ("hat",), ("shirt",), "centre")
+told = attribution.errors_of(story, table).query("told").head(per_story)
+right = table[table.right & table.type.isin(story.taken_for)].head(per_story)
+in_counts = attribution.evidence_in_counts(story, table, predictions.classes)
+in_heat = attribution.evidence_in_heat(story, heats(told), heats(right))
+print("heat maps:", len(heats(right)), in_counts[1], in_heat[1], attribution.verdict([in_counts[0], in_heat[0]]))
+""",
+    "05_write_back": """
+connection = connect(backend, database)
+five = "select relative_path from clothing_test where type is not null order by 1 limit 5"
+execute(connection, "update clothing_test set pred_timestamp = null, type = null, confidence = null "
+    f"where relative_path in ({five})")
+print("updated:", write_back(connection, run).updated)
+changes = query(connection, "select relative_path, old_type, new_type from clothing_prediction_change")
+print("differ:", sorted(changes.RELATIVE_PATH))
+""",
+    "06_clean_up": """
+log = pd.read_parquet(run.folder / "export" / "clothing_prediction_log.parquet")
+print("by model:", log.groupby("MODEL_DIGEST").size().tolist())
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A reader's machine with a small set of images."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUTORIAL_HOME", str(home))
+        patch.setenv("TUTORIAL_SANDBOX", str(home / ".sandbox"))
+        patch.setenv("TUTORIAL_BACKEND", "local")
+        draw_folder(home / "garments" / "train", n=16)
+        draw_folder(home / "garments" / "test", n=5)
+        yield home
+        sandbox.stop(home / ".sandbox")
+
+
+class Reader:
+    """Runs notebooks one after the other, with the solutions of their exercises where there are any."""
+
+    def __init__(self, home: Path):
+        self.home = home
+
+    def __call__(self, name: str, solve: bool = False, **parameters) -> str:
+        """What the notebook prints, last cell last."""
+        if not solve:
+            path = run_notebook(name, self.home / "executed", parameters)
+        else:
+            notebook = nbformat.read(PROJECT_ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+            notebook.cells.append(nbformat.v4.new_code_cell(SOLUTIONS[name]))
+            path = self.home / f"{name}.ipynb"
+            nbformat.write(notebook, path)
+            papermill.execute_notebook(path, path, parameters, progress_bar=False, cwd=PROJECT_ROOT / "notebooks")
+        outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
+        return "\n".join(o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in outputs)
+
+
+def said(text: str, start: str) -> str:
+    """The rest of the last line that starts so."""
+    return re.findall(rf"^{re.escape(start)} *(.*)$", text, re.M)[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_exercises_can_be_solved(home):
+    read, images = Reader(home), str(home / "garments")
+    folders = sorted((home / "garments" / "train").iterdir())
+    first = read("01_set_up_snowflake", solve=True, images=images)
+    assert said(first, "bytes:") == str({f.name: sum(p.stat().st_size for p in f.iterdir()) for f in folders})
+    assert said(first, "error:") == "UrlExpired"
+
+    whole = read("02_train_model", **TRAINING)
+    assert said(read("03_run_inference"), "predicted_before") == "0"
+    again = read("03_run_inference")  # exercise 1: everything is there
+    assert (said(again, "listed"), said(again, "predicted_before")) == ("15", "15")
+    review = read("04_review_results", solve=True)
+    assert "0.99" in said(review, "at 0.99:") and re.match(r"\d+ \d+ of \d+ mistakes", said(review, "heat maps:"))
+    assert said(read("05_write_back", solve=True), "updated:") == "5"
+
+    read("02_train_model", **TRAINING | {"augmentation": 0, "seed": 1})  # and exercise 2 of notebook 05
+    read("03_run_inference")
+    assert said(read("05_write_back", solve=True), "differ:") == str(differing(home / "runs"))
+    half = read("02_train_model", **TRAINING | {"downsample_to": 0.5})
+    assert int(said(half, "trained on").split(",")[0]) == pytest.approx(
+        int(said(whole, "trained on").split(",")[0]) / 2, abs=2
+    )
+    read("01_set_up_snowflake", images=images, run_name="one_worker")
+    alone = read("03_run_inference", n_workers=1)
+    assert said(alone, "predicted_before") == "0" and float(said(alone, "images_per_s")) > 0
+    assert len(re.findall(r"tcp://[\d.:]+': '[0-9a-f]{64}", alone)) == 1
+
+    assert said(read("06_clean_up", solve=True), "by model:") == "[15, 15]"
+    assert "does not exist: nothing to drop" in read("06_clean_up")
+
+
+def differing(runs: Path) -> list[str]:
+    """The images of which the models of these runs say different things."""
+    found = pd.concat(map(pd.read_parquet, runs.glob("*/predictions/*.parquet")))
+    assert found.model_digest.nunique() == 2
+    return sorted(path for path, types in found.groupby("relative_path").type if types.nunique() > 1)
