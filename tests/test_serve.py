@@ -5,6 +5,8 @@ import io
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -240,6 +242,18 @@ def test_requests_at_once_get_their_own_answers(url):
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda n: requests.post(f"{url}/predict", data=picture(n), timeout=120).json(), names))
     assert answers == [wanted[name] for name in names]
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_command_of_the_readme_gets_an_answer(address, tmp_path):
+    command = re.search(r"^curl .+$", (config.PROJECT_ROOT / "README.md").read_text(), re.M)[0]
+    sample = tmp_path / ".samples" / "test" / "hat" / "hat_0001.jpg"
+    sample.parent.mkdir(parents=True)
+    sample.write_bytes(picture())
+    here = shlex.split(command.replace("127.0.0.1:8000", f"{address[0]}:{address[1]}"))
+    assert here != shlex.split(command)
+    shown = subprocess.run([here[0], "--silent", *here[1:]], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(shown.stdout)["label"] in CLASSES
 
 
 def test_one_picture_is_computed_at_a_time_and_nobody_else_waits(url, monkeypatch):
