@@ -22,6 +22,8 @@ add_module_names = False
 smartquotes = False
 html_theme = "furo"
 html_title = project
+html_favicon = "static/favicon.svg"
+templates_path = ["templates"]
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
@@ -45,5 +47,12 @@ def convert_docstring(app, what, name, thing, options, lines) -> None:
     lines[:] = as_rst("\n".join(lines)).split("\n")
 
 
+def give_captions_a_level(app, pagename, templatename, context, doctree) -> None:
+    """Sphinx makes the sidebar's captions headings, but of no level, which screen readers need."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def setup(app) -> None:
+    app.connect("html-page-context", give_captions_a_level, priority=900)  # after the theme's own
     app.connect("autodoc-process-docstring", convert_docstring)

@@ -111,7 +111,8 @@ def image_grid(images: list, titles: list[str], right: list[bool] | None = None,
     if not images:
         axes[0, 0].text(0.5, 0.5, "no image to show", ha="center", va="center")
     said = [title.replace("\n", ", ") for title in titles if title]
-    alt = f"{len(said)} images: {'; '.join(said[:6])}{'; and more' if len(said) > 6 else ''}."
+    names = f": {'; '.join(said[:6])}{'; and more' if len(said) > 6 else ''}" if said else " to show"
+    alt = f"{len(said)} images{names}."
     return Picture(figure, alt, pd.DataFrame({"title": said}))
 
 
