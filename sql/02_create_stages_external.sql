@@ -1,6 +1,8 @@
 -- Purpose: the same two stages over files that stay in your S3 bucket; instead of 02_create_stages.sql.
--- Needs: 01_create_database.sql, and a storage integration named clothing_images that an administrator has made,
---     so that nobody who reads the stage ever holds the bucket's keys. Put your bucket in place of my-bucket.
+-- Needs: 01_create_database.sql and 00_storage_integration.sql, which also tells the form of the url on Azure and Google
+--     Cloud. Put your bucket in place of my-bucket. Without an integration a stage can hold keys of the bucket
+--     itself, credentials = (aws_key_id = '…' aws_secret_key = '…'): they stand in the query history of whoever
+--     made it and have to be renewed by hand, so this is for a test at most.
 -- Leaves behind: stages clothing_dataset (test images) and clothing_dataset_train (training images).
 
 create stage if not exists clothing_dataset

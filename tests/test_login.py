@@ -1,7 +1,11 @@
 """Each way to log in, from each place it can be written down; and what is refused before any network call."""
 
 import base64
+import hashlib
 import json
+import shutil
+import subprocess
+import textwrap
 import threading
 import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,10 +13,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from documents import code_blocks
 from recording_proxy import recording_proxy
 from snowflake import connector
 
-from helpers import login, snowflake
+from helpers import config, login, snowflake
 
 CONNECT = connector.connect
 
@@ -176,6 +181,25 @@ def test_connection_of_the_file(proxy, account, tmp_path, monkeypatch):
     assert sent(proxy)["PASSWORD"] == "p1"
     monkeypatch.setenv(login.CONNECTION_NAME, "work")
     assert (proxy.logins()[0]["LOGIN_NAME"], sent(proxy)["TOKEN"]) == ("me", "t0ken")
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+def test_what_the_readme_has_one_write_logs_in(proxy, tmp_path, monkeypatch):
+    """Its commands for the key, and its connections.toml."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SNOWFLAKE_HOME", str(tmp_path / ".snowflake"))
+    monkeypatch.delenv("SNOWFLAKE_ACCOUNT")
+    blocks = [text for _, text in code_blocks(config.PROJECT_ROOT / "README.md")]
+    commands = next(text for text in blocks if "openssl" in text)
+    printed = subprocess.run(["bash", "-euc", commands], capture_output=True, text=True, check=True).stdout
+    path = tmp_path / ".snowflake" / "connections.toml"
+    path.write_text(textwrap.dedent(next(text for text in blocks if "[default]" in text)))
+    path.chmod(0o600)
+    found = sent(proxy)
+    assert (found["LOGIN_NAME"], found["AUTHENTICATOR"]) == ("clothing_service", "SNOWFLAKE_JWT")
+    fingerprint = base64.b64encode(hashlib.sha256(base64.b64decode(printed)).digest()).decode()
+    claims = json.loads(base64.urlsafe_b64decode(found["TOKEN"].split(".")[1] + "=="))
+    assert claims["iss"] == f"MYORG-MYACCOUNT.CLOTHING_SERVICE.SHA256:{fingerprint}"
 
 
 def test_all_that_is_missing_is_named_at_once(account):
