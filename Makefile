@@ -5,6 +5,7 @@ TRAIN ?= yes
 EPOCHS ?=
 ARCH ?=
 IMAGE_SIZE ?=
+RUN ?=
 PORT ?=
 MODEL ?=
 # TORCH=cpu installs PyTorch's CPU build: no 5 GB of CUDA libraries
@@ -13,7 +14,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial setup lab images batch serve doctor lint test test-slow test-all bench-train bench-inference bench-scale bench-writeback pictures clean
+.PHONY: help tutorial setup lab images batch serve doctor lint test test-slow test-browser test-all chromium site bench-train bench-inference bench-scale bench-writeback pictures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -38,9 +39,8 @@ else
 endif
 	@touch $@
 
-lab: setup  ## JupyterLab on notebook 01, with the stand-in running
-	@$(BIN)/python -m helpers.sandbox start
-	@trap '$(BIN)/python -m helpers.sandbox stop' EXIT; $(BIN)/jupyter lab notebooks/01_set_up_snowflake.ipynb
+lab: setup  ## JupyterLab on notebook 01, with the stand-in running; Ctrl-C stops both
+	@$(BIN)/python -m helpers.lab
 
 images: setup  ## download the public data set of 3,781 photographs (CC0)
 	@$(BIN)/python -m helpers.download
@@ -63,10 +63,20 @@ test: lint  ## lint, unit tests and the notebooks
 test-slow: setup
 	@$(BIN)/pytest -m "slow or browser"
 
+test-browser: setup  ## the notebooks in JupyterLab and the pages, in Chromium
+	@$(BIN)/pytest -m browser; status=$$?; echo "Screenshots: runs/screenshots/"; exit $$status
+
 test-all: test test-slow  ## everything, the slow tests too
 
 pictures: setup  ## make the committed pictures and quoted figures anew from the latest run on drawn images
 	@$(BIN)/python docs/make_pictures.py
+
+chromium:  ## install Chromium for the browser tests, where there is none (Debian, Ubuntu)
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	    { sudo=$$(test $$(id -u) = 0 || echo sudo); $$sudo apt-get update && $$sudo apt-get install --yes chromium; }
+
+site: $(if $(RUN),setup,tutorial)  ## run the tutorial and build its pages in site/; RUN=latest: of a finished run
+	@$(BIN)/python docs/make_site.py --run "$(or $(RUN),latest)"
 
 bench-train: setup  ## measure training beside its ceiling
 	@$(BIN)/python benchmarks/bench_train.py
@@ -82,4 +92,4 @@ bench-writeback: setup  ## measure write-back at up to a million rows
 
 clean:  ## remove what the tutorial made on this machine: runs, stand-in, caches (not .venv)
 	@if test -x $(BIN)/python; then $(BIN)/python -m helpers.sandbox stop || true; fi
-	@rm -rf runs .sandbox .samples .samples-* ..samples-* .cache model/model_trained.* model/hashes-*.csv
+	@rm -rf runs site .sandbox .samples .samples-* ..samples-* .cache model/model_trained.* model/hashes-*.csv
