@@ -1,0 +1,170 @@
+"""The Saturn Cloud recipes: of the published form, and about files, commands and variables that exist here."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from helpers.config import PROJECT_ROOT
+from helpers.tutorial import NOTEBOOKS
+
+FOLDER = PROJECT_ROOT / ".saturn"
+SCHEMA = PROJECT_ROOT.parent / "shared" / "reference" / "saturn-resource-schema-2022.08.01.json"
+CURRENT = {"workspace": "workspace", "nightly-job": "job", "deployment": "deployment"}  # file: type
+COMMON = {
+    "name", "description", "image", "instance_type", "working_directory", "start_script", "environment_variables",
+    "git_repositories", "shared_folders", "secrets", "dask_cluster",
+}  # fmt: skip
+OWN = {
+    "workspace": {"disk_space", "auto_shutoff", "ide"},
+    "job": {"command", "schedule", "concurrency_policy", "retries"},
+    "deployment": {"command", "scale", "routes"},
+}
+
+
+def older() -> dict:
+    return json.loads((FOLDER / "saturn.json").read_text())
+
+
+def current(name: str) -> dict:
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+
+
+def specs() -> dict[str, dict]:
+    """Each recipe's body, by its file's name."""
+    return {"saturn.json": older()} | {f"{name}.yaml": current(name)["spec"] for name in CURRENT}
+
+
+@pytest.fixture(params=["saturn.json", *(f"{name}.yaml" for name in CURRENT)])
+def recipe(request) -> dict:
+    return specs()[request.param]
+
+
+def test_every_recipe_is_tested():
+    assert {path.name for path in FOLDER.iterdir()} == set(specs())
+
+
+@pytest.mark.skipif(not SCHEMA.exists(), reason=f"{SCHEMA.name} is not beside the project")
+def test_the_older_form_is_the_published_one():
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(older(), schema, cls=jsonschema.Draft7Validator)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(older() | {"instance": "large"}, schema, cls=jsonschema.Draft7Validator)
+
+
+@pytest.mark.parametrize("name, kind", CURRENT.items())
+def test_the_current_form_has_known_keys_only(name, kind):
+    recipe = current(name)
+    assert (recipe.keys(), recipe["type"]) == ({"schema_version", "type", "spec"}, kind)
+    assert recipe["schema_version"] == "2025.10.01"
+    assert recipe["spec"].keys() <= COMMON | OWN[kind]
+    assert OWN[kind] <= recipe["spec"].keys()
+    assert all(secret.keys() == {"name", "attachment_type", "location"} for secret in recipe["spec"].get("secrets", []))
+
+
+def test_paths_are_those_of_one_checkout(recipe):
+    (repository,) = recipe["git_repositories"]
+    assert repository["path"] == recipe["working_directory"]
+    shared = [folder["path"] for folder in recipe.get("shared_folders", [])]
+    assert [recipe["environment_variables"][name] for name in ("TUTORIAL_HOME",) if shared] == shared
+
+
+def test_files_and_notebooks_that_are_named_exist():
+    named = set()
+    for path in FOLDER.iterdir():
+        text = path.read_text()
+        named |= set(re.findall(r"\b(?:notebooks|sql|helpers|docs)/[\w./]+\w", text))
+        named |= {f"notebooks/{name}.ipynb" for name in re.findall(r"\b\d\d_[a-z_]+\b", text)}
+        named |= set(re.findall(r"--requirement (\S+)", text))
+        numbers = re.findall(r"notebooks? (\d\d)(?: and (\d\d))?", text)
+        known = [name[:2] for name in NOTEBOOKS]
+        assert all(number in known for pair in numbers for number in pair if number), path.name
+    assert {"notebooks/01_set_up_snowflake.ipynb", "requirements.txt"} <= named
+    assert not [name for name in named if not (PROJECT_ROOT / name).exists()]
+
+
+def test_variables_are_ones_that_the_helpers_read(recipe):
+    code = "\n".join(path.read_text() for path in (PROJECT_ROOT / "helpers").rglob("*.py"))
+    names = {secret["location"] for secret in recipe.get("secrets", []) if "/" not in secret["location"]}
+    for name in names | recipe["environment_variables"].keys():
+        argument = name.removeprefix("SNOWFLAKE_").lower()
+        assert f'"{name}"' in code or (name.startswith("SNOWFLAKE_") and f'"{argument}"' in code), name
+
+
+def test_secrets_have_one_name_in_all_recipes_and_in_the_readme():
+    secrets = {
+        name: {(s["name"], s["location"]) for s in spec["secrets"]}
+        for name, spec in specs().items()
+        if "secrets" in spec
+    }
+    assert set(secrets) == {"saturn.json", "workspace.yaml", "nightly-job.yaml"}
+    assert len({frozenset(of) for of in secrets.values()}) == 1
+    readme = (PROJECT_ROOT / "README.md").read_text()
+    for name, location in secrets["saturn.json"]:
+        assert f"`{name}`" in readme, name
+        if "/" in location:  # a file
+            assert all(
+                specs()[file]["environment_variables"]["SNOWFLAKE_PRIVATE_KEY_FILE"] == location for file in secrets
+            )
+
+
+def test_the_older_and_the_current_workspace_are_one():
+    old, new = older(), current("workspace")["spec"]
+    assert old["dask_cluster"] == new["dask_cluster"] and new["dask_cluster"]["num_workers"] == 3
+    for key in ("name", "description", "working_directory"):
+        assert old[key] == new[key]
+    for key in ("instance_type", "disk_space", "auto_shutoff"):
+        assert old["jupyter_server"][key] == new[key]
+    assert "{owner}/{name}:{version}".format(**old["image"]) == new["image"]
+    assert old["environment_variables"].items() <= new["environment_variables"].items()
+
+
+def test_the_nightly_job_is_make_batch():
+    rules = (PROJECT_ROOT / "Makefile").read_text()
+    command = re.search(r"^batch: .*\n\t@(.*)$", rules, re.M)[1].replace("$(BIN)/", "")
+    assert current("nightly-job")["spec"]["command"] == command
+
+
+@pytest.mark.parametrize("name", ["nightly-job", "deployment"])
+def test_a_command_is_of_a_module_that_takes_its_options(name):
+    python, flag, module, *arguments = shlex.split(current(name)["spec"]["command"])
+    assert (python, flag) == ("python", "-m")
+    source = (PROJECT_ROOT / f"{module.replace('.', '/')}.py").read_text()
+    assert '__name__ == "__main__"' in source
+    for option in filter(re.compile("--").match, arguments):
+        assert re.search(rf'add_argument\(\s*"{option}"', source), option
+
+
+def test_the_service_listens_where_saturn_cloud_looks():
+    spec = current("deployment")["spec"]
+    (route,) = spec["routes"]
+    assert f"--host 0.0.0.0 --port {route['container_port']}" in spec["command"]
+
+
+@pytest.mark.parametrize("checkout", [True, False], ids=["with a checkout", "on a worker without one"])
+def test_the_start_script_installs_the_lock(recipe, checkout, tmp_path):
+    """The script itself, with git as it is, and in place of pip and uv something that tells where they are called."""
+    here = subprocess.run(["git", "rev-parse", "--git-dir"], cwd=PROJECT_ROOT, capture_output=True, text=True)
+    if here.returncode and not checkout:
+        pytest.skip("not a git checkout")
+    for tool in ("pip", "uv"):
+        (tmp_path / tool).write_text(f'#!/bin/sh\nif [ -f "$PWD/requirements.txt" ]; then echo "{tool} $*"; fi\n')
+        (tmp_path / tool).chmod(0o755)
+    source = recipe["git_repositories"][0]["url"]
+    git = {"COUNT": "1", "KEY_0": f"url.{PROJECT_ROOT.as_uri()}.insteadOf", "VALUE_0": source}
+    environment = os.environ | {f"GIT_CONFIG_{name}": value for name, value in git.items()}
+    environment |= {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    folder = PROJECT_ROOT if checkout else tmp_path
+    script = ["bash", "-c", recipe["start_script"]]
+    said = subprocess.run(script, cwd=folder, env=environment, capture_output=True, text=True)
+    wanted = "uv pip install --quiet --system --requirement requirements.txt --editable ."
+    assert said.stdout.splitlines() == ["pip install --quiet uv", wanted], said.stderr
+    clones = [path.parent for path in Path(tmp_path).glob("*/requirements.txt")]
+    assert len(clones) == (not checkout)
