@@ -125,8 +125,9 @@ class _Run:
         self.average = AveragedModel(self.model, multi_avg_fn=_running_average(p.averaging), use_buffers=True)
         self.steps = max(1, len(self.training) // p.batch_size)
         self.optimizer = torch.optim.AdamW(_groups(self.model, p.weight_decay), lr=p.base_lr, weight_decay=0)
+        total_steps = max(5, self.steps * p.n_epochs)  # a cycle of four divides by zero
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, p.base_lr, total_steps=self.steps * p.n_epochs, pct_start=0.25
+            self.optimizer, p.base_lr, total_steps=total_steps, pct_start=0.25
         )
         self.epoch = self.step = 0
         self.history: list[dict] = []

@@ -41,6 +41,13 @@ def same(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.parametrize("batch_size", [6, 12, 27], ids=["four steps", "two steps", "one step"])
+def test_a_training_of_few_steps_ends_with_a_model(folder, tmp_path, batch_size):
+    parameters = replace(SMALL, n_epochs=1, batch_size=batch_size)
+    history = fit(ImageFolder(folder, side=40), parameters, tmp_path / "m.pt", "colours")
+    assert len(history) == 1 and model.load(tmp_path / "m.pt").card.metrics["validation"]["epoch"] == 1
+
+
 def test_fit_learns_and_tells(folder, tmp_path):
     told = []
     data = ImageFolder(folder, side=40, cache=tmp_path / "cache")
