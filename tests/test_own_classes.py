@@ -32,7 +32,7 @@ def test_page_leads_from_a_folder_to_nightly_predictions(tmp_path):
         first = counts(run(copy, first_night))
         assert (first["predicted"], first["updated"], first["failed"]) == (18, 18, 0)
         second = counts(run(copy, second_night))
-        assert (second["added"], second["predicted"], second["updated"]) == (1, 1, 1)
+        assert (second["listed"], second["predicted"], second["updated"]) == (1, 1, 1)
         assert "unlabelled/tonight.jpg" in run(copy, read).splitlines()[1]  # the newest comes first
         run(copy, remove)
         assert sandbox.status(copy / ".sandbox") is None

@@ -249,10 +249,11 @@ def test_exercises_can_be_solved(home):
     again = read("03_run_inference")  # exercise 1: everything is there
     assert (said(again, "listed"), said(again, "predicted_before")) == ("15", "15")
     review = read("04_review_results", solve=True)
-    assert "0.99" in said(review, "at 0.99:") and re.match(r"\d+ \d+ of \d+ mistakes", said(review, "heat maps:"))
+    assert float(re.search(r"accuracy of ([\d.]+)\.", said(review, "at 0.99:"))[1]) >= 0.99
+    assert re.match(r"[1-5] \d+ of \d+ mistakes", said(review, "heat maps:"))
     assert said(read("05_write_back", solve=True), "updated:") == "5"
 
-    read("02_train_model", **TRAINING | {"augmentation": 0, "seed": 1})  # and exercise 2 of notebook 05
+    read("02_train_model", **TRAINING | {"augmentation": 0, "n_epochs": 1})  # and exercise 2 of notebook 05
     read("03_run_inference")
     assert said(read("05_write_back", solve=True), "differ:") == str(differing(home / "runs"))
     half = read("02_train_model", **TRAINING | {"downsample_to": 0.5})
@@ -272,4 +273,6 @@ def differing(runs: Path) -> list[str]:
     """The images of which the models of these runs say different things."""
     found = pd.concat(map(pd.read_parquet, runs.glob("*/predictions/*.parquet")))
     assert found.model_digest.nunique() == 2
-    return sorted(path for path, types in found.groupby("relative_path").type if types.nunique() > 1)
+    changed = sorted(path for path, types in found.groupby("relative_path").type if types.nunique() > 1)
+    assert changed  # one epoch is too little to agree with six
+    return changed
