@@ -53,7 +53,8 @@ def account_parameters() -> dict:
             'connections.toml (README, “Use your own account”), or use backend = "local".'
         )
     settings["authenticator"] = _authenticator(settings)
-    return settings | {"enable_server_session_keep_alive_auto_detection": False}
+    # without heartbeats a session ends after four hours of silence, such as training
+    return {"client_session_keep_alive": True} | settings | {"enable_server_session_keep_alive_auto_detection": False}
 
 
 def _settings() -> tuple[dict, list[str]]:

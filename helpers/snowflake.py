@@ -5,11 +5,12 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
 import snowflake.connector
-from snowflake.connector.errors import ProgrammingError
+from snowflake.connector.errors import Error, OperationalError, ProgrammingError
 from snowflake.connector.util_text import split_statements
 
 from helpers import config
@@ -18,6 +19,12 @@ from helpers.login import account_parameters
 SCHEMA = "PUBLIC"
 SIGNED_AT_ONCE = 1000  # paths in one statement, whose text Snowflake limits to 1 MB
 DOES_NOT_EXIST = {2003, 2043}
+LOST_SESSION = {390104, 390111, 390112, 390114}
+NO_ANSWER = "Snowflake does not answer, also after retries. Look at the network, and run the cell again."
+NO_WAREHOUSE = "Name a warehouse in SNOWFLAKE_WAREHOUSE, or have an administrator resume it or raise its limit."
+TOO_LONG = "Run the cell again, or first: alter session set statement_timeout_in_seconds = 3600."
+ADVICE = dict.fromkeys(LOST_SESSION, "The session is gone. Run the notebook again: what was written is found.")
+ADVICE |= dict.fromkeys((606, 607, 90073), NO_WAREHOUSE) | dict.fromkeys((604, 630), TOO_LONG)
 
 
 def connect(backend: str = "", database: str = ""):
@@ -55,16 +62,47 @@ def backend_of(connection) -> str:
     return "local" if connection.host == "127.0.0.1" else "snowflake"
 
 
+@contextmanager
+def _advised() -> Iterator[None]:
+    """Adds to what Snowflake says what to do about it."""
+    try:
+        yield
+    except Error as error:
+        advice = ADVICE.get(error.errno) or (NO_ANSWER if isinstance(error, OperationalError) else "")
+        if advice not in str(error.msg):  # a read that is repeated passes here twice
+            error.msg = f"{error.msg} {advice}"
+        raise
+
+
+@contextmanager
+def _reading(connection, sql: str, values: tuple | dict | None = None) -> Iterator:
+    """A cursor with the rows of one SELECT; on a session of its own where that of the connection is lost.
+
+    Only reads are repeated: a write may be part of a transaction that went with the session.
+    """
+    with _advised(), ExitStack() as stack:
+        cursor = stack.enter_context(connection.cursor())
+        try:
+            cursor.execute(sql, values)
+        except Error as error:
+            if error.errno not in LOST_SESSION:
+                raise
+            fresh = stack.enter_context(connect(backend_of(connection), connection.database))
+            cursor = stack.enter_context(fresh.cursor())
+            cursor.execute(sql, values)
+        yield cursor
+
+
 def execute(connection, sql: str, values: tuple | dict | None = None) -> list[tuple]:
     """All rows of one statement; values are bound, never formatted into it."""
-    with connection.cursor() as cursor:
+    with _advised(), connection.cursor() as cursor:
         return cursor.execute(sql, values).fetchall()
 
 
 def query(connection, sql: str, values: tuple | dict | None = None) -> pd.DataFrame:
     """The rows of one SELECT as a table."""
-    with connection.cursor() as cursor:
-        return cursor.execute(sql, values).fetch_pandas_all()
+    with _reading(connection, sql, values) as cursor:
+        return cursor.fetch_pandas_all()
 
 
 def run_file(connection, path: Path | str, **variables: str) -> dict[str, pd.DataFrame]:
@@ -80,7 +118,7 @@ def run_file(connection, path: Path | str, **variables: str) -> dict[str, pd.Dat
         name = re.match(r"set\s+(\w+)\s*=", statement, re.IGNORECASE)
         value = variables.get(name[1]) if name else None
         try:
-            with connection.cursor() as cursor:
+            with _advised(), connection.cursor() as cursor:
                 cursor.execute(f"set {name[1]} = %s" if value else statement, (value,) if value else None)
                 columns = [column.name for column in cursor.description or []]
                 results[statement] = pd.DataFrame(cursor.fetchall(), columns=columns)
@@ -120,14 +158,14 @@ def list_images(
             "from clothing_prediction_log as l where l.relative_path = d.relative_path "
             "and l.etag = d.etag and l.model_digest = %s) "
         )
-    with connection.cursor() as cursor:
-        try:
-            cursor.execute(sql + "order by d.relative_path", (not_by_model,) if not_by_model else None)
-        except ProgrammingError as error:
-            if error.errno in DOES_NOT_EXIST:
-                raise LookupError(f"{error.msg} Run notebook 01_set_up_snowflake first.") from None
-            raise
-        yield from cursor.fetch_pandas_batches()
+    values = (not_by_model,) if not_by_model else None
+    try:
+        with _reading(connection, sql + "order by d.relative_path", values) as cursor:
+            yield from cursor.fetch_pandas_batches()
+    except ProgrammingError as error:
+        if error.errno in DOES_NOT_EXIST:
+            raise LookupError(f"{error.msg} Run notebook 01_set_up_snowflake first.") from None
+        raise
 
 
 def sign_urls(connection, stage: str, paths: list[str], seconds: int = 3600) -> list[str]:
@@ -137,7 +175,11 @@ def sign_urls(connection, stage: str, paths: list[str], seconds: int = 3600) -> 
         "from table(flatten(input => parse_json(%s))) as f order by f.index"
     )
     chunks = [paths[i : i + SIGNED_AT_ONCE] for i in range(0, len(paths), SIGNED_AT_ONCE)]
-    return [url for chunk in chunks for (url,) in execute(connection, sql, (json.dumps(chunk),))]
+    urls = []
+    for chunk in chunks:
+        with _reading(connection, sql, (json.dumps(chunk),)) as cursor:
+            urls += [url for (url,) in cursor.fetchall()]
+    return urls
 
 
 def where(connection, backend: str) -> str:

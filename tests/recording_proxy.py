@@ -21,8 +21,10 @@ LOST = "lost"  # … to hand the request on, and close the connection before the
 class Proxy:
     """`fault(path, body)` sees each request first: None lets it pass, a dict is the answer, DROP and LOST break it."""
 
+    server: Server
     port: int = 0
     requests: list[tuple[str, dict]] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)  # the Authorization of each statement, which tells its session
     fault: Callable[[str, dict], dict | str | None] = lambda path, body: None
 
     def logins(self) -> list[dict]:
@@ -37,7 +39,7 @@ class Proxy:
 @contextmanager
 def recording_proxy(server: Server) -> Iterator[Proxy]:
     """Serves until the block ends. `logins` and `statements` of what it gives tell what arrived."""
-    proxy = Proxy()
+    proxy = Proxy(server)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -47,6 +49,8 @@ def recording_proxy(server: Server) -> Iterator[Proxy]:
             body = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
             parsed = json.loads(body) if body.strip() else {}
             proxy.requests.append((self.path, parsed))
+            if "query-request" in self.path:
+                proxy.tokens.append(self.headers["Authorization"])
             answer = proxy.fault(self.path, parsed)
             if answer != DROP and not isinstance(answer, dict):
                 answer = self._handed_on(raw) if answer is None else self._handed_on(raw) and DROP

@@ -168,7 +168,8 @@ def test_what_cannot_be_run_here_reaches_the_connector_whole(account, monkeypatc
     account(account="myorg-me", **settings)
     snowflake.connect("snowflake")
     wanted = {"account": "myorg-me"} | settings | {"authenticator": authenticator}
-    assert called == [wanted | {"enable_server_session_keep_alive_auto_detection": False}]
+    kept_alive = {"client_session_keep_alive": True, "enable_server_session_keep_alive_auto_detection": False}
+    assert called == [wanted | kept_alive]
 
 
 def test_connection_of_the_file(proxy, account, tmp_path, monkeypatch):

@@ -1,0 +1,156 @@
+"""What happens to a session: reads go on, writes are whole or not there, messages say what to do."""
+
+import urllib.request
+
+import pytest
+from predictions import draw_files, make_run, make_tables, tables_of
+from recording_proxy import DROP, LOST, recording_proxy
+from snowflake import connector
+from snowflake.connector.errors import Error
+
+from helpers import sandbox, snowflake
+from helpers.sandbox.lifecycle import DIRECT
+from helpers.writeback import write_back
+
+DATABASE = "FAULTY"
+
+
+@pytest.fixture
+def proxied(sandbox):
+    """A proxy and a connection through it."""
+    with recording_proxy(sandbox) as proxy:
+        connection = through(proxy)
+        yield proxy, connection
+        proxy.fault = lambda path, body: None
+        connection.close()
+
+
+def through(proxy):
+    connection = connector.connect(**snowflake.parameters("local") | {"port": proxy.port})
+    snowflake.execute(connection, f"create database if not exists {DATABASE}")
+    snowflake.execute(connection, f"use schema {DATABASE}.public")
+    return connection
+
+
+def ended(proxy) -> None:
+    """End the session of the proxy's last request, as Snowflake does with one that is silent for hours."""
+    url = f"http://{proxy.server.host}:{proxy.server.port}/session?delete=true"
+    request = urllib.request.Request(url, b"", {"Authorization": proxy.tokens[-1]}, method="POST")
+    DIRECT.open(request, timeout=60).read()
+
+
+def once(what, statement: str):
+    """A fault for the first request whose statement begins so: what it returns, or what calling it returns."""
+    left = [what]
+
+    def fault(path: str, body: dict) -> dict | str | None:
+        if not left or not body.get("sqlText", "").lower().lstrip().startswith(statement):
+            return None
+        found = left.pop()
+        return found() if callable(found) else found
+
+    return fault
+
+
+def refusal(code: int, message: str) -> dict:
+    data = {"errorCode": f"{code:06d}", "sqlState": "57014"}
+    return {"success": False, "code": f"{code:06d}", "message": message, "data": data}
+
+
+@pytest.mark.parametrize("fault", [DROP, LOST])
+def test_connection_that_breaks_is_no_matter(proxied, fault):
+    """The connector sends the request again, by the same number, and the server runs it once."""
+    proxy, connection = proxied
+    snowflake.execute(connection, "create or replace table counted (n number)")
+    proxy.fault = once(fault, "insert")
+    snowflake.execute(connection, "insert into counted values (1)")
+    assert snowflake.execute(connection, "select count(*) from counted") == [(1,)]
+    assert sum(text.startswith("insert") for text in proxy.statements()) == 2
+
+
+def test_reads_go_on_after_the_session_has_ended(proxied, tmp_path):
+    proxy, connection = proxied
+    make_tables(connection, draw_files(tmp_path / "files"), DATABASE)
+    listed = snowflake.list_files(connection, "clothing_test", "relative_path", "clothing_dataset")
+    ended(proxy)
+    assert snowflake.list_files(connection, "clothing_test", "relative_path", "clothing_dataset") == listed
+    assert len(snowflake.query(connection, "select * from clothing_test")) == len(listed)
+    paths = [path for path, _, _ in listed]
+    assert len(snowflake.sign_urls(connection, "clothing_dataset", paths)) == len(paths)
+    with pytest.raises(Error, match=r"The session is gone. Run the notebook again"):
+        snowflake.execute(connection, "update clothing_test set type = 'hat'")
+
+
+def test_reads_go_on_after_the_server_was_started_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUTORIAL_SANDBOX", str(tmp_path / "own"))
+    connection = snowflake.connect("local")
+    snowflake.execute(connection, "create database restarted")
+    snowflake.execute(connection, "create table restarted.public.kept as select 1 as n")
+    port = sandbox.status().port
+    sandbox.stop()
+    sandbox.ensure_running(port=port)
+    try:
+        assert snowflake.query(connection, "select n from kept").N.tolist() == [1]
+        with pytest.raises(Error, match=r"The session is gone"):
+            snowflake.execute(connection, "insert into kept values (2)")
+    finally:
+        connection.close()
+        sandbox.stop()
+
+
+@pytest.mark.parametrize("moment", ["create or replace temporary table", "put", "begin", "merge", "insert", "commit"])
+def test_write_back_is_whole_or_not_there_when_the_session_ends(proxied, tmp_path, monkeypatch, moment):
+    monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
+    proxy, connection = proxied
+    make_tables(connection, draw_files(tmp_path / "files"), DATABASE)
+    run = make_run(connection, "run", DATABASE)
+    before = tables_of(connection)
+    proxy.fault = once(lambda: ended(proxy), moment)
+    with pytest.raises(Error, match=r"The session is gone. Run the notebook again"):
+        write_back(connection, run)
+    again = through(proxy)
+    assert tables_of(again) == before
+    assert write_back(again, run).updated == len(before[0])
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "code, said, advice",
+    [
+        (606, "No active warehouse selected in the current session.", "SNOWFLAKE_WAREHOUSE"),
+        (90073, "Warehouse 'W' cannot be resumed because its resource monitor has exceeded its quota.", "its limit"),
+        (
+            630,
+            "Statement reached its statement timeout of 1 second(s) and was canceled.",
+            "statement_timeout_in_seconds",
+        ),
+    ],
+)
+def test_message_says_what_to_do_and_nothing_is_written(proxied, tmp_path, monkeypatch, code, said, advice):
+    monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
+    proxy, connection = proxied
+    make_tables(connection, draw_files(tmp_path / "files"), DATABASE)
+    run = make_run(connection, "run", DATABASE)
+    before = tables_of(connection)
+    for statement, act in (("select", snowflake.query), ("merge", lambda connection, _: write_back(connection, run))):
+        proxy.fault = once(refusal(code, said), statement)
+        with pytest.raises(Error) as caught:
+            act(connection, "select 1")
+        assert said in str(caught.value) and advice in str(caught.value)
+    assert tables_of(connection) == before
+
+
+def test_statement_that_takes_too_long_is_stopped_and_named(proxied):
+    _, connection = proxied
+    snowflake.execute(connection, "alter session set statement_timeout_in_seconds = 1")
+    with pytest.raises(Error, match=r"statement timeout of 1 second.* Run the cell again"):
+        snowflake.query(connection, "select count(*) from table(generator(rowcount => 1000000000)) a, "
+            "table(generator(rowcount => 1000)) b where random() < 0")  # fmt: skip
+    assert snowflake.execute(connection, "select 1") == [(1,)]
+
+
+def test_no_answer_at_all_is_named(proxied):
+    proxy, connection = proxied
+    proxy.fault = lambda path, body: DROP if "query-request" in path else None
+    with pytest.raises(Error, match=r"Snowflake does not answer, also after retries. Look at the network"):
+        snowflake.query(connection, "select 1")
