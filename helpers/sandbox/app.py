@@ -187,7 +187,7 @@ class Service:
             cells = [[str(row[name]) for name in table.column_names] for row in table.to_pylist()]
             data |= {"queryResultFormat": "json", "rowset": cells}
         else:
-            first = b64encode(_ipc(table.slice(0, BATCH_ROWS))).decode()
+            first = b64encode(_ipc(table.slice(0, BATCH_ROWS))).decode() if table.num_rows else ""
             data |= {"queryResultFormat": "arrow", "rowsetBase64": first}
             if table.num_rows > BATCH_ROWS:
                 data |= {"chunks": self._chunks(table), "chunkHeaders": {}}

@@ -1,0 +1,105 @@
+"""The tutorial with connector 4.8, which whoever has Snowpark or snowflake-ml beside it still needs."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import nbformat
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from drawing import draw_folder
+
+from helpers import config, login, model, runs
+
+OLDER = "snowflake-connector-python[pandas]~=4.8"
+UV = Path(sys.executable).parent / "uv"
+RUN = """
+import sys
+from jupyter_client.kernelspec import get_kernel_spec
+from pathlib import Path
+from snowflake import connector
+from helpers.tutorial import run_notebook
+assert connector.__version__.startswith("4."), connector.__version__
+assert get_kernel_spec("python3").argv[0] == sys.executable, get_kernel_spec("python3").argv
+for name in sys.argv[2:]:
+    more = {"images": sys.argv[1]} if name.startswith("01") else {"cluster": "local", "n_workers": 1}
+    run_notebook(name, Path("notebooks"), {"backend": "local"} | (more if name[:2] in ("01", "03") else {}))
+"""
+LOG_IN = """
+from helpers import snowflake
+with snowflake.connect("snowflake") as connection:
+    print(snowflake.execute(connection, "select current_user()")[0][0])
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Path:
+    """An environment that holds the older connector; all else comes from this one, behind it."""
+    folder = tmp_path_factory.mktemp("older")
+    if not UV.exists():
+        pytest.skip("uv is not beside this Python; make setup installs it")
+    python = folder / "bin" / "python"
+    for command in (["venv", "--python", sys.executable, folder], ["pip", "install", "--python", python, OLDER]):
+        done = subprocess.run([UV, *map(str, command)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"{OLDER} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
+    own = Path(
+        subprocess.run(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+        ).stdout.strip()
+    )
+    (own / "behind.pth").write_text("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
+    subprocess.run([python, "-m", "ipykernel", "install", "--sys-prefix"], check=True, capture_output=True)
+    return python
+
+
+@pytest.fixture
+def older(python, sandbox, tmp_path, monkeypatch):
+    """Runs code with the older connector, in a folder of its own, against the stand-in."""
+    monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
+    monkeypatch.setenv("TUTORIAL_SANDBOX", str(sandbox.root))
+    kept = {name: value for name, value in os.environ.items() if name not in login.VARIABLES}
+
+    def older(code: str, *arguments: str, **more: str) -> str:
+        environment = kept | {"PYTHONPATH": str(config.PROJECT_ROOT), "NO_PROXY": "127.0.0.1"} | more
+        done = subprocess.run(
+            [python, "-c", code, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return older
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_notebooks_01_03_and_05_run_with_it(older, tmp_path):
+    images = tmp_path / "images"
+    draw_folder(images / "train", n=2)
+    draw_folder(images / "test", n=2)
+    older(RUN, str(images), "01_set_up_snowflake")
+    run = runs.open_run("latest", "local", "CLOTHING")
+    card = model.ModelCard("resnet18", run.classes, 32, "drawn", run.data_digest)
+    model.save(model.Classifier(model.build("resnet18", len(run.classes)), card), config.trained_model())
+    older(RUN, str(images), "03_run_inference", "05_write_back")
+    text = str(nbformat.read(tmp_path / "notebooks" / "05_write_back.ipynb", as_version=4))
+    assert "6 predictions, 6 staged: 6 updated" in text and "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_it_takes_the_same_log_ins(older, sandbox, tmp_path):
+    key, phrase = rsa.generate_private_key(65537, 2048), "a phrase"
+    lock = serialization.BestAvailableEncryption(phrase.encode())
+    (tmp_path / "key.p8").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
+    )
+    (tmp_path / "token").write_text("t0ken\n")
+    place = {"SNOWFLAKE_ACCOUNT": "a", "SNOWFLAKE_HOST": sandbox.host, "SNOWFLAKE_PORT": str(sandbox.port)}
+    place |= {"SNOWFLAKE_PROTOCOL": "http", "SNOWFLAKE_HOME": str(tmp_path), "SNOWFLAKE_USER": "me"}
+    by_key = {"SNOWFLAKE_PRIVATE_KEY_FILE": str(tmp_path / "key.p8"), "PRIVATE_KEY_PASSPHRASE": phrase}
+    by_token = {"SNOWFLAKE_TOKEN_FILE_PATH": str(tmp_path / "token")}
+    for settings in (by_key, by_token, {"SNOWFLAKE_PASSWORD": "p"}):
+        assert older(LOG_IN, **place, **settings).strip() == "ME"
