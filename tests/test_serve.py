@@ -3,7 +3,6 @@
 import http.client
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -23,6 +22,7 @@ import pytest
 import requests
 import torch
 import uvicorn
+from browsing import chromium, keep_screenshot
 from drawing import COLOURS
 from PIL import Image
 
@@ -30,7 +30,6 @@ from helpers import config, model, serve
 from helpers.images import decode
 
 CLASSES = ["hat", "shirt", "t-shirt"]
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")
@@ -302,16 +301,9 @@ def test_command_serves_until_it_is_interrupted(checkpoint):
 
 
 @pytest.fixture
-def chromium():
-    if not CHROMIUM.exists():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{CHROMIUM} is missing: install Debian's chromium")
-    from playwright.sync_api import sync_playwright
-
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=options)
-        yield browser
-        browser.close()
+def browser():
+    with chromium() as running:
+        yield running
 
 
 DROP = """([bytes, name]) => {
@@ -322,9 +314,9 @@ DROP = """([bytes, name]) => {
 
 
 @pytest.mark.browser
-def test_page_shows_what_the_service_answers(chromium, url):
+def test_page_shows_what_the_service_answers(browser, url):
     """Choose a picture by keyboard focus, drop another, drop what is none, choose one that is too large."""
-    page, requested, complaints = chromium.new_page(viewport={"width": 360, "height": 740}), [], []
+    page, requested, complaints = browser.new_page(viewport={"width": 360, "height": 740}), [], []
     page.set_default_timeout(90_000)
     page.on("request", lambda request: requested.append(request.url))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -354,8 +346,7 @@ def test_page_shows_what_the_service_answers(chromium, url):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.evaluate(DROP, [list(picture("shirt")), "shirt.jpg"])
     answered("shirt.jpg")
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / "serve.png", full_page=True)
+    keep_screenshot(page, "serve")
     assert not complaints, complaints  # what follows are refusals, which a browser logs as errors
     page.evaluate(DROP, [list(b"no picture"), "notes.txt"])
     page.get_by_text("image: not a readable image").wait_for()
