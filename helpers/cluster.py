@@ -15,7 +15,9 @@ from helpers.shipping import send_package, version_skew
 
 SLOTS = 2  # tasks at once on a local worker: one batch is downloaded while another is in the forward pass
 WAIT_S = 1200  # for Saturn Cloud to start a worker
-SECRET = re.compile("SNOWFLAKE_|TOKEN|PASSWORD|PASSPHRASE|SECRET|CREDENTIAL|(API|ACCESS|PRIVATE)_KEY")
+SECRET = re.compile(
+    "SNOWFLAKE_|TOKEN|PASSWORD|PASSPHRASE|SECRET|CREDENTIAL|CONNECTION_STRING|(API|ACCESS|STORAGE|PRIVATE)_KEY"
+)
 
 
 def start_cluster(kind="auto", n_workers: int | None = None, wait_s: float = WAIT_S) -> Client:

@@ -110,6 +110,7 @@ def test_a_silent_address_is_named(monkeypatch):
 
 def test_local_workers_do_not_inherit_secrets(no_cluster_named, monkeypatch):
     secrets = {"SNOWFLAKE_USER": "s3cret-1", "SNOWFLAKE_PRIVATE_KEY_FILE_PWD": "s3cret-2", "SATURN_TOKEN": "s3cret-3"}
+    secrets |= {"AZURE_STORAGE_KEY": "s3cret-5", "AZURE_STORAGE_CONNECTION_STRING": "s3cret-6"}
     kept = {"COMPUTE_THREADS", "PATH", "TUTORIAL_BACKEND"}
     monkeypatch.setenv("TUTORIAL_BACKEND", "local")
     for name, value in secrets.items():
