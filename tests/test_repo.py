@@ -153,7 +153,9 @@ def code_lines(path: Path) -> int:
 
 @pytest.mark.xfail(strict=True, reason="the core has outgrown its ceiling: take away before you add")
 def test_core_is_readable_in_one_sitting():
-    core = sorted((PROJECT_ROOT / "helpers").glob("*.py"))
+    apart = ("sandbox", "samples")
+    folder = PROJECT_ROOT / "helpers"
+    core = [path for path in sorted(folder.rglob("*.py")) if path.relative_to(folder).parts[0] not in apart]
     counts = {path.name: code_lines(path) for path in core}
     assert sum(counts.values()) <= 1500, counts
 
