@@ -1,0 +1,114 @@
+"""Make the card of the provided model: python docs/make_model_card.py --images DIR, photographs never trained on.
+
+With --checkpoint and --history (one of each a stage of training, in order) it first makes model/model_provided.pt,
+the last checkpoint with half-precision weights. Every figure on the card is computed here or read from these files.
+"""
+
+import argparse
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from make_pictures import save
+
+from helpers import config, model, plots, review
+from helpers.dataset import ImageFolder
+from helpers.runs import write_json
+from helpers.training import Parameters, logits_of
+
+MODEL = config.PROJECT_ROOT / "model" / "model_provided.pt"
+HISTORY, FIGURES = MODEL.with_suffix(".history.csv"), MODEL.with_suffix(".json")
+TEMPLATE = Path(__file__).with_name("model_card.md.in")
+
+
+def provide(checkpoints: list[Path], histories: list[Path]) -> None:
+    """Write the last checkpoint in half precision, and the history of all stages with their commands."""
+    stages = []
+    for number, (checkpoint, history) in enumerate(zip(checkpoints, histories, strict=True), 1):
+        card = model.load(checkpoint).card
+        settings = {"stage": number, "validation_share": card.parameters["validation_share"]}
+        stages.append(pd.read_csv(history).assign(command=command(card, number), **settings))
+    table = pd.concat(stages, ignore_index=True)
+    table.assign(epoch=range(1, len(table) + 1)).to_csv(HISTORY, index=False)
+    model.save(model.load(checkpoints[-1]), MODEL, half=True)
+
+
+def command(card: model.ModelCard, stage: int) -> str:
+    """The line that trains such a checkpoint from that of the stage before: every parameter that is not the default."""
+    chosen = {f.name: card.parameters[f.name] for f in fields(Parameters) if card.parameters[f.name] != f.default}
+    chosen = {
+        "images": "data/clothing-dataset-small/train",
+        "name": card.data_set,
+        "checkpoint": f"model/stage_{stage}.pt",
+    } | chosen
+    if "weights" in chosen:
+        chosen["weights"] = f"model/stage_{stage - 1}.pt"
+    options = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in chosen.items()]
+    return "python -m helpers.train " + " ".join(options)
+
+
+def looks(earlier: list[float]) -> str:
+    """How often the photographs that judge the model have been looked at, and what was seen."""
+    if not earlier:
+        return "looked at once, for this card"
+    found = ", ".join(f"{accuracy:.3f}" for accuracy in earlier)
+    return f"looked at {len(earlier) + 1} times: after earlier stages (accuracy {found}), and for this card"
+
+
+def predicted(images: Path) -> tuple[review.Predictions, int]:
+    """The provided model's predictions of <class>/<file>, and how many files could not be read."""
+    classifier = model.load(MODEL)
+    data = ImageFolder(images, side=2 * classifier.card.image_size)
+    logits, labels = logits_of(classifier, data, list(range(len(data))))
+    names = classifier.card.classes
+    called = classifier.probabilities(logits).max(1)
+    table = pd.DataFrame({"label": [data.classes[i] for i in labels], "type": [names[i] for i in called.indices]})
+    table = table.assign(confidence=called.values.numpy(), right=table.label == table.type)
+    return review.Predictions(table, logits.numpy(), names, classifier.card.temperature), len(data.broken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, nargs="*", default=[])
+    parser.add_argument("--history", type=Path, nargs="*", default=[])
+    parser.add_argument("--earlier", type=float, nargs="*", default=[], help="accuracy that each earlier look found")
+    options = parser.parse_args()
+    if options.checkpoint:
+        provide(options.checkpoint, options.history)
+    predictions, failures = predicted(options.images)
+    figures = review.metrics(predictions.probabilities(), predictions.labels, predictions.classes)
+    figures |= {"failures": failures, "earlier_looks": options.earlier, "model_digest": model.digest(MODEL)}
+    write_json(FIGURES, figures)
+    counts, history = review.confusion(predictions), pd.read_csv(HISTORY)
+    stages = history.drop_duplicates("stage")
+    save(plots.learning_curves(history), "model_learning_curves")
+    save(plots.confusion_matrix(counts, f"validation photographs, n = {figures['n']}"), "model_confusion_matrix")
+    plt.close("all")
+    classes = review.by_class(counts, pd.DataFrame({"relative_path": []}))
+    _, abstaining = review.threshold_for(review.coverage(predictions.table))
+    values = figures | {
+        "card": model.load(MODEL).card,
+        "size_mib": MODEL.stat().st_size / 2**20,
+        "minutes": history.seconds.sum() / 60,
+        "epochs": len(history),
+        "commands": "\n".join(stages.command),
+        "held_back": ", ".join(f"{s.validation_share:.0%} in stage {s.stage}" for s in stages.itertuples()),
+        "looks": looks(options.earlier),
+        "guess": counts.sum(axis=1).max() / figures["n"],
+        "classes": "\n".join(
+            f"| {name} | {row.n:.0f} | {row.recall:.2f} | {row.recall_low:.2f} to {row.recall_high:.2f} "
+            f"| {row.precision:.2f} |"
+            for name, row in classes.iterrows()
+        ),
+        "confused": "\n".join(f"- {sentence}" for sentence in review.most_confused(counts)),
+        "abstaining": abstaining,
+    }
+    (MODEL.parent / "README.md").write_text(TEMPLATE.read_text().format(**values))
+    print({name: figures[name] for name in ("n", "accuracy", "accuracy_95", "top3", "macro_f1", "ece", "ece_95")})
+
+
+if __name__ == "__main__":
+    main()
