@@ -50,9 +50,10 @@ def home(tmp_path_factory):
         draw_folder(home / "garments" / "test", n=4)
         images = {"images": str(home / "garments")}
         copy_notebooks(home, {"01_set_up_snowflake": images, "02_train_model": TRAINING})
-        settings = home / ".jupyter" / "config" / "labconfig"
-        settings.mkdir(parents=True)
-        (settings / "default_setting_overrides.json").write_text(json.dumps(lab_settings))
+        for name, values in lab_settings.items():  # as a reader's own, which go before the project's
+            path = home / ".jupyter" / "settings" / f"{name.replace(':', '/')}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values))
         yield home
         sandbox.stop(home / ".sandbox")
 
