@@ -16,7 +16,10 @@ from helpers import config
 from helpers.tutorial import NOTEBOOKS
 
 DOCS = Path(__file__).resolve().parent
-COPIED = ("README.md", "LICENSE", "model/README.md", "docs/own_classes.md", "docs/images/*", "sql/*.sql", ".saturn/*")
+COPIED = (
+    "README.md", "LICENSE", "requirements.txt",
+    "model/README.md", "docs/*.md", "docs/images/*", "sql/*.sql", ".saturn/*",
+)  # fmt: skip
 
 # where the README's sections are on the pages
 SECTIONS = {

@@ -29,6 +29,8 @@ def page(path: Path, folders: list[Path]) -> NotebookNode:
         if errors or (cell.source and not cell.execution_count):
             said = errors[0].ename if errors else "it was not run"
             raise ValueError(f"{path}, cell {number}: {said}. Pages are made from a finished run: make tutorial.")
+        for folder in folders:  # papermill writes the parameters into a cell
+            cell.source = cell.source.replace(str(folder), "…")
         cell.outputs = [_static(output, states, folders) for output in cell.outputs]
         _describe_pictures(cell, f"{path}, cell {number}")
     return notebook
