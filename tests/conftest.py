@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ import pytest
 
 from helpers import sandbox as stand_in
 
+# a shell that starts pytest in the background lets it ignore Ctrl-C, and with it all that the tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # small networks and many processes: one compute thread each is faster, and steady on a busy machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

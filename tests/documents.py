@@ -34,7 +34,8 @@ def copy_project(folder: Path) -> Path:
 
 def environment(copy: Path) -> dict[str, str]:
     """What makes `helpers` mean the copy's, and leaves all else at its default."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TUTORIAL_")}
+    inherited = ("TUTORIAL_", "MAKE", "MFLAGS")  # make says more when another make has called it
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(inherited)}
     return kept | {"PYTHONPATH": str(copy)}
 
 

@@ -27,16 +27,16 @@ def test_page_leads_from_a_folder_to_nightly_predictions(tmp_path):
         printed = run(copy, tutorial)
         summary = json.loads(printed[printed.index("{") :])
         assert list(copy.glob("runs/*/review/report.html"))
-        assert summary["images"] == {"train": 72, "test": 18} and summary["predictions"] == 18
+        assert summary["images"] == {"train": 120, "test": 30} and summary["predictions"] == 30
         assert summary["accuracy"] > 0.5  # a third by guessing
         first = counts(run(copy, first_night))
-        assert (first["predicted"], first["updated"], first["failed"]) == (18, 18, 0)
+        assert (first["predicted"], first["updated"], first["failed"]) == (30, 30, 0)
         second = counts(run(copy, second_night))
         assert (second["listed"], second["predicted"], second["updated"]) == (1, 1, 1)
         assert "unlabelled/tonight.jpg" in run(copy, read).splitlines()[1]  # the newest comes first
         run(copy, remove)
         assert sandbox.status(copy / ".sandbox") is None
         exported = [pd.read_parquet(path) for path in copy.glob("runs/*/export/clothing_test.parquet")]
-        assert sorted(int(table.TYPE.notna().sum()) for table in exported) == [18, 19]
+        assert sorted(int(table.TYPE.notna().sum()) for table in exported) == [30, 31]
     finally:
         sandbox.stop(copy / ".sandbox")
