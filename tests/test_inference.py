@@ -339,6 +339,7 @@ def test_killed_client_can_resume(client, folder, model_path, calm, other_proces
     assert_same_predictions(run, calm)
 
 
+@pytest.mark.slow
 def test_lost_scheduler_is_named_and_parts_are_kept(folder, model_path, other_process, tmp_path):
     process, address = other_process
     run = tmp_path / "run"

@@ -99,6 +99,7 @@ def where_is_helpers(client) -> list[str]:
     return [client.run_on_scheduler(file), *client.run(file).values()]
 
 
+@pytest.mark.slow
 def test_the_life_of_a_cluster(saturn, tmp_path, monkeypatch):
     """Connect, scale, come back, close, start anew: workers get this package from nobody but the client."""
     with start_cluster("saturn", 1, wait_s=300) as client:
