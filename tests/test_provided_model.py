@@ -63,5 +63,4 @@ def test_tutorial_runs_without_training(tmp_path, monkeypatch):
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["predictions"], summary["rows_written_back"]) == (FIGURES["n"], FIGURES["n"])
     assert summary["accuracy"] == pytest.approx(FIGURES["accuracy"], abs=1.5 / FIGURES["n"])
-    assert summary["seconds"]["04_review_results"] < 180
     assert json.loads((folder / "run.json").read_text())["model_digest"] == FIGURES["model_digest"]
