@@ -148,6 +148,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     model_path = untrained(options.arch, options.image_size, folder / "model.pt")
     cores = len(os.sched_getaffinity(0))
     ceilings = {f"{p} x {t}": Ceiling(model_path, p, t, options.batch_size) for p, t in {(cores, 1), (1, cores)}}
+    for ceiling in ceilings.values():  # wait until its processes are ready
+        ceiling(KINDS[0], 0)
     rates = {f"{kind}, {form}": [] for kind in KINDS for form in ceilings}
     predicted, spent = [], []
     with start_cluster("local") as client:
