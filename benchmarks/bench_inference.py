@@ -25,7 +25,7 @@ from PIL import Image
 from torchvision.transforms import functional as F
 
 from helpers import config, model, sandbox, snowflake, stage
-from helpers.cluster import send_model, start_cluster
+from helpers.cluster import start_cluster
 from helpers.dataset import image_files
 from helpers.inference import classify
 from helpers.runs import write_json
@@ -156,8 +156,6 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
         for share in range(options.rounds):
             part = [frame[frame.index % options.rounds == share] for frame in frames]
             started = time.perf_counter()
-            if share == 0:
-                send_model(client, model_path)
             run = folder / f"run-{share}"
             summary = classify(client, part, sign, run, model_path, batch_size=options.batch_size)
             predicted.append(summary["predicted"])

@@ -14,9 +14,9 @@ import pandas as pd
 from make_pictures import save
 
 from helpers import config, model, plots, review
-from helpers.dataset import ImageFolder
+from helpers.evaluate import predict_folder
 from helpers.runs import write_json
-from helpers.training import Parameters, logits_of
+from helpers.training import Parameters
 
 MODEL = config.PROJECT_ROOT / "model" / "model_provided.pt"
 HISTORY, FIGURES = MODEL.with_suffix(".history.csv"), MODEL.with_suffix(".json")
@@ -57,18 +57,6 @@ def looks(earlier: list[float]) -> str:
     return f"looked at {len(earlier) + 1} times: after earlier stages (accuracy {found}), and for this card"
 
 
-def predicted(images: Path) -> tuple[review.Predictions, int]:
-    """The provided model's predictions of <class>/<file>, and how many files could not be read."""
-    classifier = model.load(MODEL)
-    data = ImageFolder(images, side=2 * classifier.card.image_size)
-    logits, labels = logits_of(classifier, data, list(range(len(data))))
-    names = classifier.card.classes
-    called = classifier.probabilities(logits).max(1)
-    table = pd.DataFrame({"label": [data.classes[i] for i in labels], "type": [names[i] for i in called.indices]})
-    table = table.assign(confidence=called.values.numpy(), right=table.label == table.type)
-    return review.Predictions(table, logits.numpy(), names, classifier.card.temperature), len(data.broken)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
@@ -78,9 +66,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.checkpoint:
         provide(options.checkpoint, options.history)
-    predictions, failures = predicted(options.images)
+    predictions, counts = predict_folder(options.images, MODEL)
     figures = review.metrics(predictions.probabilities(), predictions.labels, predictions.classes)
-    figures |= {"failures": failures, "earlier_looks": options.earlier, "model_digest": model.digest(MODEL)}
+    figures |= {"failures": counts["failures"], "earlier_looks": options.earlier, "model_digest": model.digest(MODEL)}
     write_json(FIGURES, figures)
     counts, history = review.confusion(predictions), pd.read_csv(HISTORY)
     stages = history.drop_duplicates("stage")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from dataclasses import replace
@@ -54,7 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model-path", default="", help="checkpoint; default: the newest trained on this data set")
     parser.add_argument("--max-failed", type=float, default=0.05, help="share of the new images, default 0.05")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
     started = time.perf_counter()
     try:
         counts = predict_new(config.backend(options.backend), options.database, options.model_path)

@@ -46,7 +46,7 @@ def start_cluster(kind="auto", n_workers: int | None = None, wait_s: float = WAI
 def _local(n_workers: int | None) -> Client:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     n_workers = n_workers or cores
-    # Dask's default gives every freed block back to the system: a forward pass in PyTorch took a quarter longer
+    # Dask's default gives every freed block back to the system: PyTorch took 1.2 to 1.5 times as long for a batch
     kept = {f"distributed.nanny.pre-spawn-environ.MALLOC_{name}_THRESHOLD_": KEPT for name in ("TRIM", "MMAP")}
     with dask.config.set(kept):
         client = Client(

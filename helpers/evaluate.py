@@ -6,15 +6,17 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+
 from helpers import config, model
 from helpers.dataset import ImageFolder
 from helpers.images import ImageError
-from helpers.review import metrics
+from helpers.review import Predictions, metrics
 from helpers.training import logits_of
 
 
-def evaluate(images: Path, checkpoint: Path, device: str = "auto") -> dict:
-    """What `metrics` says of the images in <class>/<file>, with unreadable ones counted as failures, and images_per_s.
+def predict_folder(images: Path, checkpoint: Path, device: str = "auto") -> tuple[Predictions, dict]:
+    """Predictions of the images in <class>/<file>, without paths and hashes; and failures (files) and images_per_s.
 
     Raises ValueError if the folder has a class that the checkpoint does not know.
     """
@@ -28,9 +30,20 @@ def evaluate(images: Path, checkpoint: Path, device: str = "auto") -> dict:
     started = time.perf_counter()
     logits, labels = logits_of(classifier, data, list(range(len(data))))
     seconds = time.perf_counter() - started
-    known_as = [classes.index(name) for name in data.classes]  # the folder's order need not be the checkpoint's
-    result = metrics(classifier.probabilities(logits).numpy(), [known_as[label] for label in labels], classes)
-    return result | {"failures": len(data.broken), "images_per_s": len(labels) / seconds}
+    called = classifier.probabilities(logits).max(1)
+    table = pd.DataFrame({"label": [data.classes[i] for i in labels], "type": [classes[i] for i in called.indices]})
+    table = table.assign(confidence=called.values.numpy(), right=table.label == table.type)
+    predictions = Predictions(table, logits.numpy(), classes, classifier.card.temperature)
+    return predictions, {"failures": len(data.broken), "images_per_s": len(labels) / seconds}
+
+
+def evaluate(images: Path, checkpoint: Path, device: str = "auto") -> dict:
+    """What `metrics` says of the images in <class>/<file>, with unreadable ones counted as failures, and images_per_s.
+
+    Raises ValueError if the folder has a class that the checkpoint does not know.
+    """
+    predictions, counts = predict_folder(images, checkpoint, device)
+    return metrics(predictions.probabilities(), predictions.labels, predictions.classes) | counts
 
 
 def main() -> int:

@@ -24,8 +24,8 @@ READERS = 8  # threads that download and decode, for each worker process
 class Predictor:
     """A checkpoint with the threads that feed it. One for each worker process.
 
-    On a CPU it begins in PyTorch and goes over to ONNX Runtime, 1.4 times as fast for ResNet-50 on AVX-512, once
-    it has computed for about as long as the export takes: a short run never waits for it.
+    On a CPU it begins in PyTorch and goes over to ONNX Runtime, 1.1 to 1.4 times as fast for ResNet-50 on AVX-512,
+    once it has computed for about as long as the export takes: a short run never waits for it.
     """
 
     def __init__(self, data: bytes, digest: str, compute_threads: int, export_after_s: float = EXPORT_SECONDS):

@@ -177,8 +177,7 @@ def sign_urls(connection, stage: str, paths: list[str], seconds: int = 3600) -> 
     chunks = [paths[i : i + SIGNED_AT_ONCE] for i in range(0, len(paths), SIGNED_AT_ONCE)]
     urls = []
     for chunk in chunks:
-        with _reading(connection, sql, (json.dumps(chunk),)) as cursor:
-            urls += [url for (url,) in cursor.fetchall()]
+        urls += query(connection, sql, (json.dumps(chunk),)).iloc[:, 0].tolist()
     return urls
 
 

@@ -51,6 +51,7 @@ def run_notebook(name: str, folder: Path, parameters: dict) -> Path:
         raise ValueError(f"{name} has no parameter {sorted(unknown)[0]!r}. It has: {', '.join(sorted(known))}.")
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / f"{name}.ipynb"
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
     try:
         with _kernels_log(folder / "kernels.log"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -121,7 +122,6 @@ def main() -> int:
     parser.add_argument("--image-size", type=int, help="pixels")
     options = parser.parse_args()
     os.environ["TUTORIAL_BACKEND"] = "local"  # never an account, whatever the environment says
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a busy machine
     chosen = {"n_epochs": options.epochs, "arch": options.arch, "image_size": options.image_size}
     training = QUICK | {name: value for name, value in chosen.items() if value is not None}
     started_here = sandbox.status() is None

@@ -1,4 +1,4 @@
-"""Certificates for TLS on 127.0.0.1, made when a test needs them."""
+"""Keys to log in with and certificates for TLS on 127.0.0.1, made when a test needs them."""
 
 import datetime
 import ipaddress
@@ -7,10 +7,23 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from cryptography.x509.oid import NameOID
 
 DAY = datetime.timedelta(days=1)
+
+
+def write_key(key, path: Path, phrase: str = "", mode: int = 0o600) -> Path:
+    """A private key as Snowflake's users keep it: PKCS#8, encrypted if there is a phrase."""
+    lock = BestAvailableEncryption(phrase.encode()) if phrase else NoEncryption()
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock))
+    path.chmod(mode)
+    return path
 
 
 class Authority:

@@ -11,9 +11,9 @@ import nbformat
 import psutil
 import pytest
 from browsing import chromium, keep_screenshot
-from drawing import draw_folder
 from lab import PANEL, TOKEN, CellError, LabPage, copy_notebooks, end, free_port, running_lab
 from nbformat.v4 import new_code_cell, new_notebook
+from surroundings import readers_machine
 
 from helpers import config, sandbox, snowflake
 from helpers.lab import command as lab_command
@@ -36,18 +36,12 @@ EXPECTED = {
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A reader's machine on which nothing has run yet."""
-    home, dashboard = tmp_path_factory.mktemp("home"), f"127.0.0.1:{free_port()}"  # 8787 may be taken on a busy machine
+    dashboard = f"127.0.0.1:{free_port()}"  # 8787 may be taken on a busy machine
     lab_settings = {
         "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
         "dask-labextension:plugin": {"defaultURL": f"http://{dashboard}"},
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUTORIAL_HOME", str(home))
-        patch.setenv("TUTORIAL_SANDBOX", str(home / ".sandbox"))
-        patch.setenv("TUTORIAL_BACKEND", "local")
-        patch.setenv("TUTORIAL_DASHBOARD", dashboard)
-        draw_folder(home / "garments" / "train", n=12)
-        draw_folder(home / "garments" / "test", n=4)
+    with readers_machine(tmp_path_factory.mktemp("home"), train=12, test=4, TUTORIAL_DASHBOARD=dashboard) as home:
         images = {"images": str(home / "garments")}
         copy_notebooks(home, {"01_set_up_snowflake": images, "02_train_model": TRAINING})
         for name, values in lab_settings.items():  # as a reader's own, which go before the project's
@@ -55,7 +49,6 @@ def home(tmp_path_factory):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
         yield home
-        sandbox.stop(home / ".sandbox")
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from pathlib import Path
 from urllib.parse import urldefrag, urlsplit
 
 import pytest
-from browsing import chromium, keep_screenshot, unavailable
-from drawing import draw_folder
+from browsing import chromium, keep_screenshot
+from surroundings import readers_machine, unavailable
 
-from helpers import config, sandbox
+from helpers import config
 from helpers.tutorial import NOTEBOOKS, run_tutorial
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first test waits for a whole run
@@ -41,16 +41,9 @@ FACTS = """() => ({
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A reader's machine with a finished run on small images."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUTORIAL_HOME", str(home))
-        patch.setenv("TUTORIAL_SANDBOX", str(home / ".sandbox"))
-        patch.setenv("TUTORIAL_BACKEND", "local")
-        draw_folder(home / "garments" / "train", n=10)
-        draw_folder(home / "garments" / "test", n=4)
+    with readers_machine(tmp_path_factory.mktemp("home"), train=10, test=4) as home:
         run_tutorial(str(home / "garments"), TRAINING, train=True)
         yield home
-        sandbox.stop(home / ".sandbox")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from certificates import write_key
 from cryptography.hazmat.primitives.asymmetric import rsa
 from documents import code_blocks
 from recording_proxy import recording_proxy
@@ -53,13 +53,6 @@ def proxy(sandbox, account, monkeypatch):
 @pytest.fixture(scope="module")
 def key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 2048)
-
-
-def write_key(key, path, phrase: str = "", mode: int = 0o600):
-    lock = serialization.BestAvailableEncryption(phrase.encode()) if phrase else serialization.NoEncryption()
-    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
-    path.chmod(mode)
-    return path
 
 
 def sent(proxy) -> dict:

@@ -7,7 +7,7 @@ import sys
 
 import nbformat
 import pytest
-from drawing import draw_folder
+from surroundings import readers_machine
 
 from helpers import config, runs, sandbox, snowflake
 from helpers.tutorial import NOTEBOOKS, NotebookError, run_notebook, run_tutorial
@@ -20,16 +20,9 @@ TRAINING = {"02_train_model": {"n_epochs": 6, "batch_size": 8, "arch": "resnet18
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A reader's machine on which nothing has run yet, with a folder of small images."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUTORIAL_HOME", str(home))
-        patch.setenv("TUTORIAL_SANDBOX", str(home / ".sandbox"))
-        patch.setenv("TUTORIAL_BACKEND", "local")
-        draw_folder(home / "garments" / "train", n=16)
-        draw_folder(home / "garments" / "test", n=5)
+    with readers_machine(tmp_path_factory.mktemp("home"), train=16, test=5) as home:
         (home / "garments" / "test" / "hat" / "broken.jpg").write_text("no image")
         yield home
-        sandbox.stop(home / ".sandbox")
 
 
 @pytest.fixture(scope="module")

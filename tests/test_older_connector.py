@@ -8,9 +8,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from cryptography.hazmat.primitives import serialization
+from certificates import write_key
 from cryptography.hazmat.primitives.asymmetric import rsa
 from drawing import draw_folder
+from surroundings import unavailable
 
 from helpers import config, login, model, runs
 
@@ -40,12 +41,12 @@ def python(tmp_path_factory) -> Path:
     """An environment that holds the older connector; all else comes from this one, behind it."""
     folder = tmp_path_factory.mktemp("older")
     if not UV.exists():
-        pytest.skip("uv is not beside this Python; make setup installs it")
+        unavailable("uv is not beside this Python; make setup installs it")
     python = folder / "bin" / "python"
     for command in (["venv", "--python", sys.executable, folder], ["pip", "install", "--python", python, OLDER]):
         done = subprocess.run([UV, *map(str, command)], capture_output=True, text=True)
         if done.returncode:
-            pytest.skip(f"{OLDER} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
+            unavailable(f"{OLDER} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
     own = Path(
         subprocess.run(
             [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
@@ -91,11 +92,8 @@ def test_notebooks_01_03_and_05_run_with_it(older, tmp_path):
 
 @pytest.mark.slow
 def test_it_takes_the_same_log_ins(older, sandbox, tmp_path):
-    key, phrase = rsa.generate_private_key(65537, 2048), "a phrase"
-    lock = serialization.BestAvailableEncryption(phrase.encode())
-    (tmp_path / "key.p8").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
-    )
+    phrase = "a phrase"
+    write_key(rsa.generate_private_key(65537, 2048), tmp_path / "key.p8", phrase)
     (tmp_path / "token").write_text("t0ken\n")
     place = {"SNOWFLAKE_ACCOUNT": "a", "SNOWFLAKE_HOST": sandbox.host, "SNOWFLAKE_PORT": str(sandbox.port)}
     place |= {"SNOWFLAKE_PROTOCOL": "http", "SNOWFLAKE_HOME": str(tmp_path), "SNOWFLAKE_USER": "me"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from cryptography.hazmat.primitives import serialization
+from certificates import write_key
 from cryptography.hazmat.primitives.asymmetric import rsa
 from drawing import draw_folder
 from recording_proxy import recording_proxy
@@ -79,12 +79,10 @@ def test_the_search_finds_what_is_planted(tmp_path):
 @pytest.fixture(scope="module")
 def safe(tmp_path_factory) -> Path:
     """Where the secrets lie that are files: apart from what a run leaves."""
-    folder, lock = tmp_path_factory.mktemp("safe"), serialization.BestAvailableEncryption(PHRASE.encode())
-    key = rsa.generate_private_key(65537, 2048)
-    written = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
-    for name, content in (("key.p8", written), ("token", TOKEN.encode())):
-        (folder / name).write_bytes(content)
-        (folder / name).chmod(0o600)
+    folder = tmp_path_factory.mktemp("safe")
+    write_key(rsa.generate_private_key(65537, 2048), folder / "key.p8", PHRASE)
+    (folder / "token").write_text(TOKEN)
+    (folder / "token").chmod(0o600)
     return folder
 
 

@@ -12,15 +12,17 @@ import pandas as pd
 import papermill
 import pytest
 from documents import SHELLS, code_blocks
-from drawing import draw_folder
+from surroundings import readers_machine
 
-from helpers import sandbox
 from helpers.config import PROJECT_ROOT
 from helpers.sandbox.serve import LOCK_WAIT_S
 from helpers.serve import MAX_BYTES
 from helpers.tutorial import NOTEBOOKS, run_notebook
 
-PAGES = [PROJECT_ROOT / name for name in ("README.md", "CONTRIBUTING.md", "model/README.md", "docs/own_classes.md")]
+PAGES = [
+    PROJECT_ROOT / name
+    for name in ("README.md", "CONTRIBUTING.md", "model/README.md", "docs/own_classes.md", "docs/clusters.md")
+]
 MEASURED = json.loads((PROJECT_ROOT / "docs" / "measured.json").read_text())
 SHOWN = f"{MEASURED['images']['test']} test images", f"{MEASURED['images']['train']} draw"
 WORDS = {"a minute": 1, "two minutes": 2, "three minutes": 3, "five minutes": 5}
@@ -212,15 +214,8 @@ print("by model:", log.groupby("MODEL_DIGEST").size().tolist())
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A reader's machine with a small set of images."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUTORIAL_HOME", str(home))
-        patch.setenv("TUTORIAL_SANDBOX", str(home / ".sandbox"))
-        patch.setenv("TUTORIAL_BACKEND", "local")
-        draw_folder(home / "garments" / "train", n=16)
-        draw_folder(home / "garments" / "test", n=5)
+    with readers_machine(tmp_path_factory.mktemp("home"), train=16, test=5) as home:
         yield home
-        sandbox.stop(home / ".sandbox")
 
 
 class Reader:
