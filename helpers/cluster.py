@@ -11,11 +11,13 @@ from importlib import import_module
 from pathlib import Path
 
 import dask
-from distributed import Client, WorkerPlugin
+from distributed import Client, LocalCluster, WorkerPlugin
 
 from helpers.shipping import send_package, version_skew
 
 SLOTS = 2  # tasks at once on a local worker: one batch is downloaded while another is in the forward pass
+# how often Dask looks at what its processes do; with its defaults a cluster at rest took 5 % of two cores
+SELDOM = {"distributed.worker.profile.interval": "100ms", "distributed.admin.system-monitor.interval": "2s"}
 KEPT = 2**28  # bytes of freed memory that a local worker keeps for its next batch
 WAIT_S = 1200  # for Saturn Cloud to start a worker
 SECRET = re.compile(
@@ -46,9 +48,11 @@ def start_cluster(kind="auto", n_workers: int | None = None, wait_s: float = WAI
 def _local(n_workers: int | None) -> Client:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     n_workers = n_workers or cores
-    # Dask's default gives every freed block back to the system: PyTorch took 1.2 to 1.5 times as long for a batch
-    kept = {f"distributed.nanny.pre-spawn-environ.MALLOC_{name}_THRESHOLD_": KEPT for name in ("TRIM", "MMAP")}
-    with dask.config.set(kept):
+    # Dask's default gives every freed block back to the system: PyTorch took 1.2 to 1.5 times as long for a batch.
+    # Other arenas than the first, which threads have, cannot keep blocks of this size.
+    kept = {"TRIM_THRESHOLD_": KEPT, "MMAP_THRESHOLD_": KEPT, "ARENA_MAX": 1}
+    settings = {f"distributed.nanny.pre-spawn-environ.MALLOC_{name}": value for name, value in kept.items()}
+    with dask.config.set(SELDOM | settings):
         client = Client(
             n_workers=n_workers,
             threads_per_worker=SLOTS,
@@ -158,25 +162,37 @@ def _saturn_named(failure: str) -> Iterator[None]:
 
 
 class ModelPlugin(WorkerPlugin):
-    """Carries a checkpoint's bytes to each worker process, also to one that joins late or restarts."""
+    """Carries a checkpoint's bytes to each worker process, also to one that joins late or restarts.
+
+    travels: False where all workers are on this machine, and read the file themselves.
+    """
 
     name = "model"
 
-    def __init__(self, path: Path | str):
-        self.data = Path(path).read_bytes()
-        self.digest = hashlib.sha256(self.data).hexdigest()
+    def __init__(self, path: Path | str, travels: bool = True):
+        self.path, data = Path(path).resolve(), Path(path).read_bytes()
+        self.data, self.digest = data if travels else None, hashlib.sha256(data).hexdigest()
 
     async def setup(self, worker) -> None:
-        from helpers.runtime import Predictor  # here: the client needs no torch
-
         if getattr(worker, "predictor", None) is None or worker.predictor.digest != self.digest:
             threads = int(os.environ.get("COMPUTE_THREADS") or worker.state.nthreads)
-            worker.predictor = await asyncio.to_thread(Predictor, self.data, self.digest, threads)
+            worker.predictor = await asyncio.to_thread(self._predictor, threads)
+
+    def _predictor(self, threads: int):
+        """None where a file that did not travel is not what it was, which the tasks name."""
+        from helpers.runtime import Predictor  # here: the client needs no torch
+
+        data = self.data
+        if data is None:
+            data = self.path.read_bytes() if self.path.exists() else b""
+            if hashlib.sha256(data).hexdigest() != self.digest:
+                return None
+        return Predictor(data, self.digest, threads)
 
 
 def send_model(client: Client, path: Path | str) -> str:
     """Load a checkpoint on every present and future worker, once a process. Returns the file's SHA-256."""
-    plugin = ModelPlugin(path)
+    plugin = ModelPlugin(path, travels=not isinstance(client.cluster, LocalCluster))
     client.register_plugin(plugin)
     return plugin.digest
 

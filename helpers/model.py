@@ -151,7 +151,10 @@ def read_checkpoint(source: Path | str | bytes) -> dict:
     """The checkpoint's dictionary, from a path or from the file's bytes. Raises ValueError if it is none."""
     name = "of these bytes" if isinstance(source, bytes) else str(source)
     try:
-        content = torch.load(io.BytesIO(source) if isinstance(source, bytes) else source, "cpu", weights_only=True)
+        if isinstance(source, bytes):
+            content = torch.load(io.BytesIO(source), "cpu", weights_only=True)
+        else:  # mapped: who wants only the card does not read the weights
+            content = torch.load(source, "cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"Model file {name} does not exist. Run notebook 02_train_model first.") from None
     except Exception as error:  # torch raises many types for a damaged file

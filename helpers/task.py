@@ -55,7 +55,10 @@ def classify_batch(batch: Batch) -> Result:
 
     predictor = getattr(get_worker(), "predictor", None)
     if predictor is None or predictor.digest != batch.model:
-        raise RuntimeError("The worker does not hold the model of this run. Call send_model before classify.")
+        raise RuntimeError(
+            "The worker does not hold the model of this run. Call send_model before classify, and again if its "
+            "file has changed."
+        )
     read = list(zip(batch.rows, predictor.read_all(batch.urls), strict=True))
     errors = [(row, error) for row, error in read if isinstance(error, ImageError)]
     expired = [row for row, error in errors if isinstance(error, UrlExpired)]

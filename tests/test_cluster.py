@@ -1,6 +1,7 @@
 """start_cluster and send_model on real schedulers and worker processes; test_saturn.py has Saturn Cloud."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from remote_cluster import RemoteCluster
 from helpers import model as models
 from helpers.cluster import SLOTS, loaded_models, send_model, start_cluster
 from helpers.shipping import version_skew
+from helpers.task import Batch, classify_batch
 
 pytestmark = pytest.mark.timeout(900)  # what may take minutes on a busy machine is to import torch in each process
 
@@ -96,6 +98,23 @@ def test_a_damaged_model_is_refused(remote, tmp_path):
         client.unregister_worker_plugin("model")
 
 
+@pytest.mark.slow
+def test_a_restarted_local_worker_takes_the_model_that_was_sent_and_no_other(checkpoints, tmp_path):
+    path = Path(shutil.copy(checkpoints[0], tmp_path / "model.pt"))
+    with start_cluster("local", 1) as client:
+        digest = send_model(client, path)
+        client.restart(timeout=300)
+        assert list(loaded_models(client).values()) == [digest]
+        os.replace(shutil.copy(checkpoints[1], tmp_path / "new.pt"), path)
+        client.restart(timeout=300)
+        assert list(loaded_models(client).values()) == [""]
+        with pytest.raises(RuntimeError, match=r"send_model before classify, and again if its file has changed"):
+            client.submit(classify_batch, Batch([], [], digest)).result()
+        path.unlink()
+        client.restart(timeout=300)
+        assert list(loaded_models(client).values()) == [""]
+
+
 def test_errors_name_the_value_and_the_remedy():
     with pytest.raises(ValueError, match=r"'dask'.*tcp://"):
         start_cluster("dask")
@@ -118,7 +137,7 @@ def test_local_workers_do_not_inherit_secrets(no_cluster_named, monkeypatch):
     with start_cluster("local", 1) as client:
         (before,) = client.run(lambda: dict(os.environ)).values()
         monkeypatch.setenv("MY_API_KEY", "s3cret-4")  # a worker that restarts is born later
-        client.restart()
+        client.restart(timeout=300)
         (after,) = client.run(lambda: dict(os.environ)).values()
     assert kept <= before.keys() and kept <= after.keys()
     assert "s3cret" not in str(before) + str(after)

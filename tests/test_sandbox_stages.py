@@ -297,6 +297,26 @@ def test_upload_without_a_token_is_refused(sandbox, cursor, tmp_path):
         assert refused.value.code == 403
 
 
+@pytest.mark.parametrize("size", [0, 5, 2**20, 2**20 + 1])
+def test_a_file_comes_whole_in_part_and_as_headers(cursor, tmp_path, size):
+    content = (bytes(range(256)) * (size // 256 + 1))[:size]
+    (tmp_path / "a.jpg").write_bytes(content)
+    run(cursor, STAGE)
+    run(cursor, f"put file://{tmp_path}/a.jpg @s auto_compress = false")
+    url = run(cursor, "select get_presigned_url(@s, 'a.jpg')")[0][0]
+    with urllib.request.urlopen(url, timeout=10) as whole:
+        assert whole.read() == content
+    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10) as headers:
+        assert headers.read() == b""
+    for name in ("content-length", "content-type", "etag", "last-modified", "accept-ranges"):
+        assert whole.headers[name] == headers.headers[name] is not None
+    assert (whole.headers["content-type"], whole.headers["content-length"]) == ("image/jpeg", str(size))
+    if size:
+        request = urllib.request.Request(url, headers={"Range": "bytes=1-3"})
+        with urllib.request.urlopen(request, timeout=10) as part:
+            assert (part.status, part.read()) == (206, content[1:4])
+
+
 def test_client_side_encrypted_stage_gives_unreadable_bytes(cursor, tmp_path):
     run(cursor, "create stage s directory = (enable = true)")
     source = files_in(tmp_path / "source", ["a.jpg"])

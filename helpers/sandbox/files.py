@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from stat import S_ISREG
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from helpers.sandbox.stages import Stage, StageStore
 
 PATTERN = "/{database}/{schema}/{name}/{path:path}"
 CLIENT_SIDE_KEY = 0xA5
+ONE_PIECE = 2**20  # bytes
 
 
 class FileServer:
@@ -42,11 +44,9 @@ class FileServer:
         if refusal:
             return Response(refusal, 403)
         stage, file = self._find(name, path)
-        if stage is None or not file or not file.is_file():
-            return Response("NoSuchKey", 404)
-        if not stage.readable_by_url:
+        if stage and not stage.readable_by_url and file and file.is_file():
             return Response(await run_in_threadpool(_as_encrypted_by_client, file))
-        return FileResponse(file)
+        return _content(request, file)
 
     async def download(self, request: Request) -> Response:
         """A file for the connector (GET, and HEAD before PUT)."""
@@ -54,7 +54,7 @@ class FileServer:
         if not self._may(request, name, "download") and not self._may(request, name, "put"):
             return Response("AccessDenied", 403)
         _, file = self._find(name, path)
-        return FileResponse(file) if file and file.is_file() else Response("NoSuchKey", 404)
+        return _content(request, file)
 
     async def upload(self, request: Request) -> Response:
         """A file from the connector (PUT): written beside, then put in place whole."""
@@ -99,6 +99,24 @@ class FileServer:
 def _located(request: Request) -> tuple[StageName, str]:
     parts = request.path_params
     return StageName.from_url_parts(parts["database"], parts["schema"], parts["name"]), parts["path"]
+
+
+def _content(request: Request, file: Path | None) -> Response:
+    """The file, or 404. A small one in one piece, in a third of the time: FileResponse changes threads five times."""
+    if file is None:
+        return Response("NoSuchKey", 404)
+    try:
+        about = file.stat()
+        if not S_ISREG(about.st_mode):
+            return Response("NoSuchKey", 404)
+        response = FileResponse(file, stat_result=about)
+        if about.st_size > ONE_PIECE or request.method != "GET" or "range" in request.headers:
+            return response
+        content = file.read_bytes()
+    except OSError:  # removed just now
+        return Response("NoSuchKey", 404)
+    response.headers["content-length"] = str(len(content))  # replaced just now
+    return Response(content, headers=dict(response.headers))
 
 
 def _as_encrypted_by_client(file: Path) -> bytes:
