@@ -84,3 +84,33 @@ def test_checkpoint_runs_no_code_of_the_file(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         model.load(tmp_path / "hostile.pt")
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "fast"),
+    [
+        ("AuthenticAMD", "avx512_bf16", True),
+        ("GenuineIntel", "avx512_bf16", False),
+        ("GenuineIntel", "avx512_bf16 amx_bf16", True),
+        ("AuthenticAMD", "avx2", False),
+        ("", "", False),
+    ],
+)
+def test_bfloat16_where_the_processor_gains_by_it(monkeypatch, vendor, flags, fast):
+    monkeypatch.setattr(model, "_cpu_flags", lambda: f"vendor_id : {vendor}\nflags : fpu {flags}\n")
+    assert model.has_fast_bfloat16(torch.device("cpu")) is fast
+    assert not model.has_fast_bfloat16(torch.device("mps"))
+
+
+def test_loading_draws_no_random_weights_and_maps_the_file(tmp_path):
+    card = ModelCard("resnet18", ["a", "b"], 32, "set", "digest")
+    made = Classifier(model.build("resnet18", 2), card)
+    model.save(made, tmp_path / "model.pt")
+    before = torch.get_rng_state()
+    loaded = model.load(tmp_path / "model.pt")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(t.is_meta for t in [*loaded.parameters(), *loaded.buffers()])
+    (tmp_path / "model.pt").unlink()  # as when a newer model takes its place: the mapped file stays readable
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(loaded(images), made.eval()(images))
+    assert all(p.requires_grad for p in loaded.parameters())
