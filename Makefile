@@ -33,9 +33,9 @@ $(STAMP): requirements.txt pyproject.toml
 	@echo "Installing into .venv (about 2 minutes the first time)"
 ifeq ($(TORCH),cpu)
 	@grep -vE '^(nvidia|cuda|triton)' requirements.txt > .venv/requirements-cpu.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu -r .venv/requirements-cpu.txt --editable .
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --torch-backend cpu -r .venv/requirements-cpu.txt --editable .
 else
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt --editable .
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt --editable .
 endif
 	@touch $@
 
