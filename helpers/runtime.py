@@ -25,7 +25,7 @@ READERS = 8  # threads that download and decode, for each worker process
 class Predictor:
     """A checkpoint with the threads that feed it. One for each worker process.
 
-    On a CPU it computes in ONNX Runtime, 1.1 to 1.7 times as fast as PyTorch for ResNet-50 on AVX-512, from the batch
+    On a CPU it computes in ONNX Runtime, 1.1 to 1.8 times as fast as PyTorch for ResNet-50 on AVX-512, from the batch
     on that brings the `export_at`th image: a short run never waits for the export, which takes a second.
     """
 

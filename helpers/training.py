@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -40,6 +41,7 @@ class Parameters:
     label_smoothing: float = 0.1
     weight_decay: float = 0.05
     averaging: float = 0.0  # decay of the running average of the weights; 0 for none
+    sharpness: float = 0.0  # radius of sharpness-aware steps, which take twice as long; 0 for none
     validation_share: float = 0.2
     seed: int = 0
     device: str = "auto"
@@ -86,7 +88,7 @@ def fit(
     data_set: str = "",
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> list[dict]:
-    """Train on `data` and keep the best model by validation accuracy in the checkpoint `path`.
+    """Train on `data` and keep the best model by calibrated validation loss in the checkpoint `path`.
 
     Returns the history, one dict an epoch, also written beside the checkpoint as CSV. A run that was
     interrupted continues from `<path>.state` when data and parameters are the same.
@@ -131,7 +133,7 @@ class _Run:
         )
         self.epoch = self.step = 0
         self.history: list[dict] = []
-        self.best = (-1.0, 0.0)
+        self.best = float("inf")  # validation loss at the temperature that suits it
         self.sums = [0.0, 0, 0]  # loss, hits, images of this epoch
 
     def identity(self) -> dict:
@@ -147,7 +149,7 @@ class _Run:
         for name in ("model", "average", "optimizer", "schedule"):
             getattr(self, name).load_state_dict(state[name])
         self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
-        self.best, self.sums = tuple(state["best"]), state["sums"]
+        self.best, self.sums = state["best"], state["sums"]
 
     def checkpoint(self) -> None:
         if (self.epoch * self.steps + self.step) % self.parameters.checkpoint_every == 0:
@@ -196,9 +198,7 @@ class _Run:
         images, targets = distort(images, p.augmentation, generator), labels
         if p.augmentation and self.epoch < p.mixing * p.n_epochs:
             images, targets = mix(images, labels, len(self.data.classes), generator)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)):
-            logits = self.model(images)
-        loss = cross_entropy(logits, targets, label_smoothing=p.label_smoothing)
+        logits, loss = self.forward(images, targets)
         if not (value := loss.item()) < float("inf"):
             paths = ", ".join(self.data.paths[i] for i in used[:5])
             raise TrainingDiverged(
@@ -206,6 +206,10 @@ class _Run:
             )
         self.optimizer.zero_grad()
         loss.backward()
+        if p.sharpness:
+            with _uphill(self.model, p.sharpness):
+                self.optimizer.zero_grad()
+                self.forward(images, targets)[1].backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
@@ -213,6 +217,11 @@ class _Run:
         hits = (logits.argmax(1) == labels).sum().item()
         self.sums = [self.sums[0] + value * len(used), self.sums[1] + hits, self.sums[2] + len(used)]
         self.step += 1
+
+    def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)):
+            logits = self.model(images)
+        return logits, cross_entropy(logits, targets, label_smoothing=self.parameters.label_smoothing)
 
     def progress(self, rate: float, validation: dict | None = None) -> Progress:
         loss, hits, n = self.sums
@@ -240,9 +249,10 @@ class _Run:
         logits, labels = logits_of(model, self.data, self.validation)
         loss = cross_entropy(logits, labels).item()
         accuracy = (logits.argmax(1) == labels).float().mean().item()
-        if (accuracy, -loss) > self.best:
-            self.best = (accuracy, -loss)
-            model.card.temperature = fit_temperature(logits, labels)
+        temperature = fit_temperature(logits, labels)
+        calibrated = cross_entropy(logits / temperature, labels).item()
+        if calibrated < self.best:  # accuracy moves in steps of one image, and would choose by luck
+            self.best, model.card.temperature = calibrated, temperature
             metrics = {"n": len(labels), "accuracy": accuracy, "loss": loss, "epoch": self.epoch + 1}
             model.card.metrics = {"validation": metrics}
             save(model, self.path)
@@ -318,6 +328,31 @@ def _running_average(decay: float) -> Callable:
             a.lerp_(c, 1 - weight) if a.is_floating_point() else a.copy_(c)
 
     return update
+
+
+@contextmanager
+def _uphill(model: nn.Module, radius: float) -> Iterator[None]:
+    """The weights moved `radius` along their gradients, and back: the gradient of there favours flat minima.
+
+    Source: Foret et al. 2021, Sharpness-Aware Minimization. Running statistics stay those of the weights themselves.
+    """
+    weights = [p for p in model.parameters() if p.grad is not None]
+    length = torch.stack([p.grad.norm() for p in weights]).norm() + 1e-12
+    before = [p.detach().clone() for p in weights]
+    normalised = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
+    with torch.no_grad():
+        for p in weights:
+            p.add_(p.grad, alpha=float(radius / length))
+    for module in normalised:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in normalised:
+            module.track_running_stats = True
+        with torch.no_grad():
+            for p, value in zip(weights, before):
+                p.copy_(value)
 
 
 def _write_csv(rows: list[dict], path: Path) -> None:

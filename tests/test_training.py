@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import os
 import signal
@@ -16,6 +17,7 @@ from helpers.training import (
     Parameters,
     TrainingDiverged,
     _Run,
+    _uphill,
     fit,
     fit_temperature,
     image_size_at,
@@ -155,6 +157,41 @@ def test_temperature_undoes_a_known_scale():
     labels = torch.distributions.Categorical(logits=logits).sample()
     assert fit_temperature(logits, labels) == pytest.approx(1, abs=0.06)
     assert fit_temperature(logits * 3, labels) == pytest.approx(3, abs=0.2)
+
+
+def test_uphill_moves_the_weights_along_their_gradient_and_back():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+    x = torch.randn(8, 3)
+    net(x).square().mean().backward()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    gradients = torch.cat([p.grad.flatten() for p in net.parameters()])
+    with _uphill(net, 0.5):
+        moved = torch.cat([(p - before[name]).flatten() for name, p in net.named_parameters()])
+        net(x)  # leaves the running statistics alone
+    assert torch.allclose(moved, 0.5 * gradients / gradients.norm(), atol=1e-6)
+    assert same(net.state_dict(), before)
+    net(x)
+    assert net[1].num_batches_tracked == before["1.num_batches_tracked"] + 1
+
+
+def test_sharpness_aware_training_learns_and_resumes(folder, tmp_path):
+    data = ImageFolder(folder, side=40, cache=tmp_path / "cache")
+    parameters = replace(SMALL, augmentation=0, sharpness=0.05)
+
+    def stop(progress):
+        if progress.epoch == 2 and not progress.validation:
+            raise KeyboardInterrupt
+
+    history = fit(data, parameters, tmp_path / "whole.pt")
+    assert history[-1]["loss"] < history[0]["loss"]
+    often = replace(parameters, report_every=1, checkpoint_every=1)
+    for report in (stop, lambda progress: None):
+        with contextlib.suppress(KeyboardInterrupt):
+            fit(data, often, tmp_path / "parts.pt", report=report)
+    assert same(weights(tmp_path / "whole.pt"), weights(tmp_path / "parts.pt"))
+    fit(data, replace(parameters, sharpness=0.0), tmp_path / "plain.pt")
+    assert not same(weights(tmp_path / "whole.pt"), weights(tmp_path / "plain.pt"))
 
 
 def test_image_size_grows():
