@@ -1,7 +1,8 @@
 """Make the card of the provided model: python docs/make_model_card.py --images DIR, photographs never trained on.
 
 With --checkpoint and --history (one of each a stage of training, in order) it first makes model/model_provided.pt,
-the last checkpoint with half-precision weights. Every figure on the card is computed here or read from these files.
+the last checkpoint with half-precision weights; with --further these stages follow those of the model that is there.
+Every figure on the card is computed here or read from these files.
 """
 
 import argparse
@@ -12,27 +13,48 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from make_pictures import save
+from torch.nn.functional import cross_entropy
 
 from helpers import config, model, plots, review
+from helpers.dataset import ImageFolder
 from helpers.evaluate import predict_folder
 from helpers.runs import write_json
-from helpers.training import Parameters
+from helpers.training import Parameters, fit_temperature, logits_of, split
 
 MODEL = config.PROJECT_ROOT / "model" / "model_provided.pt"
 HISTORY, FIGURES = MODEL.with_suffix(".history.csv"), MODEL.with_suffix(".json")
 TEMPLATE = Path(__file__).with_name("model_card.md.in")
 
 
-def provide(checkpoints: list[Path], histories: list[Path]) -> None:
+def provide(checkpoints: list[Path], histories: list[Path], further: bool) -> None:
     """Write the last checkpoint in half precision, and the history of all stages with their commands."""
-    stages = []
-    for number, (checkpoint, history) in enumerate(zip(checkpoints, histories, strict=True), 1):
+    stages = [pd.read_csv(HISTORY)] if further else []
+    first = stages[0].stage.max() + 1 if further else 1
+    for number, (checkpoint, history) in enumerate(zip(checkpoints, histories, strict=True), first):
         card = model.load(checkpoint).card
         settings = {"stage": number, "validation_share": card.parameters["validation_share"]}
         stages.append(pd.read_csv(history).assign(command=command(card, number), **settings))
     table = pd.concat(stages, ignore_index=True)
     table.assign(epoch=range(1, len(table) + 1)).to_csv(HISTORY, index=False)
     model.save(model.load(checkpoints[-1]), MODEL, half=True)
+
+
+def resize(folder: Path, size: int) -> None:
+    """Let the provided model predict at `size` pixels, with the temperature that suits it on the images held back.
+
+    folder: the training images. Random crops show garments larger than whole frames do, so that a network trained at
+    one size predicts best at a larger one (Touvron et al. 2019).
+    """
+    classifier, data = model.load(MODEL.read_bytes()), ImageFolder(folder, side=2 * size)
+    trained = classifier.card.parameters
+    _, held_back = split(data.labels, trained["validation_share"], trained["seed"])
+    classifier.card.image_size = size
+    logits, labels = logits_of(classifier, data, held_back)
+    classifier.card.temperature = fit_temperature(logits, labels)
+    loss = cross_entropy(logits / classifier.card.temperature, labels).item()
+    accuracy = (logits.argmax(1) == labels).float().mean().item()
+    classifier.card.metrics["at_prediction_size"] = {"n": len(labels), "accuracy": accuracy, "calibrated_loss": loss}
+    model.save(classifier, MODEL, half=True)
 
 
 def command(card: model.ModelCard, stage: int) -> str:
@@ -63,9 +85,14 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, nargs="*", default=[])
     parser.add_argument("--history", type=Path, nargs="*", default=[])
     parser.add_argument("--earlier", type=float, nargs="*", default=[], help="accuracy that each earlier look found")
+    parser.add_argument("--further", action="store_true", help="the stages follow those of the model that is there")
+    parser.add_argument("--predict-at", type=int, help="pixels, where they are to differ from those of training")
+    parser.add_argument("--training-images", type=Path, help="with --predict-at: the folder that it was trained on")
     options = parser.parse_args()
     if options.checkpoint:
-        provide(options.checkpoint, options.history)
+        provide(options.checkpoint, options.history, options.further)
+    if options.predict_at:
+        resize(options.training_images, options.predict_at)
     predictions, counts = predict_folder(options.images, MODEL)
     figures = review.metrics(predictions.probabilities(), predictions.labels, predictions.classes)
     figures |= {"failures": counts["failures"], "earlier_looks": options.earlier, "model_digest": model.digest(MODEL)}
@@ -83,6 +110,7 @@ def main() -> None:
         "minutes": history.seconds.sum() / 60,
         "epochs": len(history),
         "commands": "\n".join(stages.command),
+        "last_stage": stages.stage.max(),
         "held_back": ", ".join(f"{s.validation_share:.0%} in stage {s.stage}" for s in stages.itertuples()),
         "looks": looks(options.earlier),
         "guess": counts.sum(axis=1).max() / figures["n"],
