@@ -283,9 +283,12 @@ def logits_of(model: Classifier, data: LabelledImages, indices: list[int], batch
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in [0.1, 10] that makes the probabilities likeliest (Guo et al. 2017)."""
-    candidates = torch.logspace(-1, 1, 401, dtype=torch.float64)
-    losses = [cross_entropy(logits.double() / t, labels).item() for t in candidates]
+    """The temperature in [0.1, 10] that makes the probabilities likeliest (Guo et al. 2017).
+
+    As if one image more were wrong (Platt 1999): a few images that are all right do not prove certainty.
+    """
+    candidates, doubt = torch.logspace(-1, 1, 401, dtype=torch.float64), 1 / (len(labels) + 2)
+    losses = [cross_entropy(logits.double() / t, labels, label_smoothing=doubt).item() for t in candidates]
     return candidates[losses.index(min(losses))].item()
 
 

@@ -159,6 +159,13 @@ def test_temperature_undoes_a_known_scale():
     assert fit_temperature(logits * 3, labels) == pytest.approx(3, abs=0.2)
 
 
+def test_images_that_are_all_right_do_not_prove_certainty():
+    labels = torch.arange(80) % 10
+    logits = 6 * torch.nn.functional.one_hot(labels, 10).float()
+    confidence = (logits / fit_temperature(logits, labels)).softmax(1).max(1).values.mean().item()
+    assert confidence == pytest.approx(1 - 0.9 / 82, abs=2e-3)
+
+
 def test_uphill_moves_the_weights_along_their_gradient_and_back():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
