@@ -172,7 +172,10 @@ def load(source: Path | str | bytes, device: str | torch.device = "cpu") -> Clas
     """The classifier of a checkpoint, in float32, ready to predict."""
     content = read_checkpoint(source)
     card = ModelCard(**content["card"])
-    with torch.device("meta"):  # random weights, which take longer than reading the file, are not drawn
+    try:
+        with torch.device("meta"):  # random weights, which take longer than reading the file, are not drawn
+            net = build(card.arch, len(card.classes))
+    except NotImplementedError:  # RegNets compute their widths with tensors, which need values
         net = build(card.arch, len(card.classes))
     state = {name: v.float() if v.is_floating_point() else v for name, v in content["state_dict"].items()}
     net.load_state_dict(state, assign=True)

@@ -114,3 +114,11 @@ def test_loading_draws_no_random_weights_and_maps_the_file(tmp_path):
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(loaded(images), made.eval()(images))
     assert all(p.requires_grad for p in loaded.parameters())
+
+
+@pytest.mark.parametrize("arch", ["regnet_y_400mf", "mobilenet_v3_small", "swin_t"])
+def test_other_architectures_come_back(tmp_path, arch):
+    made = Classifier(model.build(arch, 2), ModelCard(arch, ["a", "b"], 64, "set", "digest")).eval()
+    model.save(made, tmp_path / "model.pt")
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    assert torch.equal(model.load(tmp_path / "model.pt")(images), made(images))
