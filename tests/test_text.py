@@ -261,7 +261,7 @@ def test_exercises_can_be_solved(home):
     assert re.match(r"[1-5] \d+ of \d+ mistakes", said(review, "heat maps:"))
     assert said(read("05_write_back", solve=True), "updated:") == "5"
 
-    read("02_train_model", **TRAINING | {"augmentation": 0, "n_epochs": 1})  # and exercise 2 of notebook 05
+    read("02_train_model", **TRAINING | {"n_epochs": 1, "base_lr": 1e-6})  # and exercise 2 of notebook 05
     read("03_run_inference")
     assert said(read("05_write_back", solve=True), "differ:") == str(differing(home / "runs"))
     half = read("02_train_model", **TRAINING | {"downsample_to": 0.5})
@@ -282,5 +282,5 @@ def differing(runs: Path) -> list[str]:
     found = pd.concat(map(pd.read_parquet, runs.glob("*/predictions/*.parquet")))
     assert found.model_digest.nunique() == 2
     changed = sorted(path for path, types in found.groupby("relative_path").type if types.nunique() > 1)
-    assert changed  # one epoch is too little to agree with six
+    assert changed  # one that has learnt nothing says the same of every image
     return changed
