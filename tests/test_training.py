@@ -59,7 +59,10 @@ def test_fit_learns_and_tells(folder, tmp_path):
     assert max(row["validation_accuracy"] for row in history) > 0.6  # a third by guessing
     card = model.load(tmp_path / "m.pt").card
     assert (card.classes, card.data_set, card.arch) == (["hat", "shirt", "t-shirt"], "colours", "resnet18")
-    assert card.metrics["validation"]["accuracy"] == max(row["validation_accuracy"] for row in history)
+    kept = history[card.metrics["validation"]["epoch"] - 1]
+    assert card.metrics["validation"] == {
+        "n": 9, "accuracy": kept["validation_accuracy"], "loss": kept["validation_loss"], "epoch": kept["epoch"]
+    }  # fmt: skip
     assert card.parameters["batch_size"] == 8 and card.versions["torch"] == str(torch.__version__)
     assert len([p for p in told if p.validation]) == 6
     with (tmp_path / "m.history.csv").open() as file:
