@@ -2,11 +2,15 @@
 
 With --checkpoint and --history (one of each a stage of training, in order) it first makes model/model_provided.pt,
 the last checkpoint with half-precision weights; with --further these stages follow those of the model that is there.
+With --drawn it makes model/model_drawn.pt, the one for the drawn images, of another checkpoint.
 Every figure on the card is computed here or read from these files.
 """
 
 import argparse
+import itertools
+import json
 import shlex
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,12 +21,14 @@ from torch.nn.functional import cross_entropy
 
 from helpers import config, model, plots, review
 from helpers.dataset import ImageFolder
-from helpers.evaluate import predict_folder
+from helpers.evaluate import evaluate, predict_folder
 from helpers.runs import write_json
+from helpers.samples import draw_samples
 from helpers.training import Parameters, fit_temperature, logits_of, split
 
 MODEL = config.PROJECT_ROOT / "model" / "model_provided.pt"
 HISTORY, FIGURES = MODEL.with_suffix(".history.csv"), MODEL.with_suffix(".json")
+DRAWN = MODEL.with_name("model_drawn.pt")
 TEMPLATE = Path(__file__).with_name("model_card.md.in")
 
 
@@ -33,7 +39,7 @@ def provide(checkpoints: list[Path], histories: list[Path], further: bool) -> No
     for number, (checkpoint, history) in enumerate(zip(checkpoints, histories, strict=True), first):
         card = model.load(checkpoint).card
         settings = {"stage": number, "validation_share": card.parameters["validation_share"]}
-        stages.append(pd.read_csv(history).assign(command=command(card, number), **settings))
+        stages.append(pd.read_csv(history).assign(command=command(card, f"stage_{number}"), **settings))
     table = pd.concat(stages, ignore_index=True)
     table.assign(epoch=range(1, len(table) + 1)).to_csv(HISTORY, index=False)
     model.save(model.load(checkpoints[-1]), MODEL, half=True)
@@ -57,16 +63,24 @@ def resize(folder: Path, size: int) -> None:
     model.save(classifier, MODEL, half=True)
 
 
-def command(card: model.ModelCard, stage: int) -> str:
-    """The line that trains such a checkpoint from that of the stage before: every parameter that is not the default."""
+def drawn_figures() -> dict:
+    """What the model of the drawn images does with the run's 150 test images, and with 600 drawn from another seed."""
+    with tempfile.TemporaryDirectory() as folder:
+        others = evaluate(draw_samples(Path(folder) / "images", 1, 60, seed=1) / "test", DRAWN)
+    figures = evaluate(draw_samples(config.images_folder()) / "test", DRAWN)
+    figures |= {"others": {name: others[name] for name in ("n", "accuracy", "accuracy_95", "ece", "ece_95")}}
+    return {name: value for name, value in figures.items() if name != "images_per_s"} | {
+        "model_digest": model.digest(DRAWN)
+    }
+
+
+def command(card: model.ModelCard, name: str) -> str:
+    """The line that trains such a checkpoint, from that of the stage before: the parameters that are not defaults."""
     chosen = {f.name: card.parameters[f.name] for f in fields(Parameters) if card.parameters[f.name] != f.default}
-    chosen = {
-        "images": "data/clothing-dataset-small/train",
-        "name": card.data_set,
-        "checkpoint": f"model/stage_{stage}.pt",
-    } | chosen
+    images = ".samples/train" if card.data_set == "samples" else "data/clothing-dataset-small/train"
+    chosen = {"images": images, "name": card.data_set, "checkpoint": f"model/{name}.pt"} | chosen
     if "weights" in chosen:
-        chosen["weights"] = f"model/stage_{stage - 1}.pt"
+        chosen["weights"] = f"model/{Path(chosen['weights']).name}"
     options = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in chosen.items()]
     return "python -m helpers.train " + " ".join(options)
 
@@ -86,6 +100,7 @@ def main() -> None:
     parser.add_argument("--history", type=Path, nargs="*", default=[])
     parser.add_argument("--earlier", type=float, nargs="*", default=[], help="accuracy that each earlier look found")
     parser.add_argument("--further", action="store_true", help="the stages follow those of the model that is there")
+    parser.add_argument("--drawn", type=Path, help="a checkpoint trained on .samples/train")
     parser.add_argument("--predict-at", type=int, help="pixels, where they are to differ from those of training")
     parser.add_argument("--training-images", type=Path, help="with --predict-at: the folder that it was trained on")
     options = parser.parse_args()
@@ -93,18 +108,29 @@ def main() -> None:
         provide(options.checkpoint, options.history, options.further)
     if options.predict_at:
         resize(options.training_images, options.predict_at)
+    if options.drawn:
+        model.save(model.load(options.drawn), DRAWN, half=True)
+        write_json(DRAWN.with_suffix(".json"), drawn_figures())
     predictions, counts = predict_folder(options.images, MODEL)
     figures = review.metrics(predictions.probabilities(), predictions.labels, predictions.classes)
     figures |= {"failures": counts["failures"], "earlier_looks": options.earlier, "model_digest": model.digest(MODEL)}
     write_json(FIGURES, figures)
     counts, history = review.confusion(predictions), pd.read_csv(HISTORY)
     stages = history.drop_duplicates("stage")
-    save(plots.learning_curves(history), "model_learning_curves")
+    curves = plots.learning_curves(history)
+    for ax, start in itertools.product(curves.figure.axes, stages.epoch[1:]):
+        ax.axvline(start - 0.5, color="0.75", linewidth=1, zorder=0)
+    save(curves, "model_learning_curves")
     save(plots.confusion_matrix(counts, f"validation photographs, n = {figures['n']}"), "model_confusion_matrix")
     plt.close("all")
     classes = review.by_class(counts, pd.DataFrame({"relative_path": []}))
     _, abstaining = review.threshold_for(review.coverage(predictions.table))
+    drawn = json.loads(DRAWN.with_suffix(".json").read_text())
     values = figures | {
+        "drawn": drawn,
+        "drawn_card": (drawn_card := model.load(DRAWN).card),
+        "drawn_command": command(drawn_card, "drawn"),
+        "drawn_mib": DRAWN.stat().st_size / 2**20,
         "card": model.load(MODEL).card,
         "size_mib": MODEL.stat().st_size / 2**20,
         "minutes": history.seconds.sum() / 60,

@@ -201,14 +201,15 @@ def choose(data_digest: str, classes: list[str], named: str = "") -> Path:
         if card["data_digest"] != data_digest:
             warnings.warn(f"Model {path} was trained on another data set, {card['data_set']}.", stacklevel=2)
         return path
-    folders = {config.trained_model().parent, config.PROJECT_ROOT / "model"}
-    paths = sorted((p for folder in folders for p in folder.glob("*.pt")), key=lambda p: p.stat().st_mtime)
+    trained = config.trained_model()
+    paths = {p for folder in (trained.parent, config.PROJECT_ROOT / "model") for p in folder.glob("*.pt")}
+    paths = [p for p in paths if p == trained or p.name != trained.name]  # not what was trained for another home
     fitting = [p for p in paths if read_checkpoint(p)["card"]["data_digest"] == data_digest]
     # what the reader trained goes before what came with the repository
-    fitting.sort(key=lambda p: p.name == config.trained_model().name)
+    fitting.sort(key=lambda p: (p == trained, p.stat().st_mtime))
     if not fitting:
         raise FileNotFoundError(
-            f"No model in {config.trained_model().parent} was trained on these images. "
+            f"No model in {trained.parent} was trained on these images. "
             "Run notebook 02_train_model first, or name a model file."
         )
     return fitting[-1]
