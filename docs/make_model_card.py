@@ -51,7 +51,7 @@ def resize(folder: Path, size: int) -> None:
     folder: the training images. Random crops show garments larger than whole frames do, so that a network trained at
     one size predicts best at a larger one (Touvron et al. 2019).
     """
-    classifier, data = model.load(MODEL.read_bytes()), ImageFolder(folder, side=2 * size)
+    classifier, data = model.load(MODEL), ImageFolder(folder, side=2 * size)
     trained = classifier.card.parameters
     _, held_back = split(data.labels, trained["validation_share"], trained["seed"])
     classifier.card.image_size = size
@@ -68,10 +68,9 @@ def drawn_figures() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         others = evaluate(draw_samples(Path(folder) / "images", 1, 60, seed=1) / "test", DRAWN)
     figures = evaluate(draw_samples(config.images_folder()) / "test", DRAWN)
-    figures |= {"others": {name: others[name] for name in ("n", "accuracy", "accuracy_95", "ece", "ece_95")}}
-    return {name: value for name, value in figures.items() if name != "images_per_s"} | {
-        "model_digest": model.digest(DRAWN)
-    }
+    del figures["images_per_s"]
+    others = {name: others[name] for name in ("n", "accuracy", "accuracy_95", "ece", "ece_95")}
+    return figures | {"others": others, "model_digest": model.digest(DRAWN)}
 
 
 def command(card: model.ModelCard, name: str) -> str:
@@ -98,13 +97,15 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, nargs="*", default=[])
     parser.add_argument("--history", type=Path, nargs="*", default=[])
-    parser.add_argument("--earlier", type=float, nargs="*", default=[], help="accuracy that each earlier look found")
     parser.add_argument("--further", action="store_true", help="the stages follow those of the model that is there")
     parser.add_argument("--drawn", type=Path, help="a checkpoint trained on .samples/train")
     parser.add_argument("--predict-at", type=int, help="pixels, where they are to differ from those of training")
     parser.add_argument("--training-images", type=Path, help="with --predict-at: the folder that it was trained on")
     options = parser.parse_args()
+    last = json.loads(FIGURES.read_text())
+    earlier = last["earlier_looks"]  # the accuracy that each look before this one found
     if options.checkpoint:
+        earlier.append(round(last["accuracy"], 4))
         provide(options.checkpoint, options.history, options.further)
     if options.predict_at:
         resize(options.training_images, options.predict_at)
@@ -113,7 +114,7 @@ def main() -> None:
         write_json(DRAWN.with_suffix(".json"), drawn_figures())
     predictions, counts = predict_folder(options.images, MODEL)
     figures = review.metrics(predictions.probabilities(), predictions.labels, predictions.classes)
-    figures |= {"failures": counts["failures"], "earlier_looks": options.earlier, "model_digest": model.digest(MODEL)}
+    figures |= {"failures": counts["failures"], "earlier_looks": earlier, "model_digest": model.digest(MODEL)}
     write_json(FIGURES, figures)
     counts, history = review.confusion(predictions), pd.read_csv(HISTORY)
     stages = history.drop_duplicates("stage")
@@ -138,7 +139,7 @@ def main() -> None:
         "commands": "\n".join(stages.command),
         "last_stage": stages.stage.max(),
         "held_back": ", ".join(f"{s.validation_share:.0%} in stage {s.stage}" for s in stages.itertuples()),
-        "looks": looks(options.earlier),
+        "looks": looks(earlier),
         "guess": counts.sum(axis=1).max() / figures["n"],
         "classes": "\n".join(
             f"| {name} | {row.n:.0f} | {row.recall:.2f} | {row.recall_low:.2f} to {row.recall_high:.2f} "

@@ -57,6 +57,13 @@ def test_figures_of_the_drawings_are_what_evaluation_finds(drawings):
     assert f"| {others['n']} | {others['accuracy']:.3f} | " in CARD and others["accuracy"] > 0.9
 
 
+@pytest.mark.slow
+def test_figures_of_other_drawings_are_what_evaluation_finds(tmp_path):
+    found, others = evaluate(draw_samples(tmp_path / "images", 1, 60, seed=1) / "test", DRAWN), DRAWN_FIGURES["others"]
+    assert (found["n"], found["accuracy"]) == (others["n"], others["accuracy"])
+    assert found["ece"] == pytest.approx(others["ece"], abs=1e-3)
+
+
 def test_it_is_chosen_for_drawings_and_says_how_it_was_trained(drawings, tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
     data, card = ImageFolder(drawings / "train"), model.load(DRAWN).card
