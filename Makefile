@@ -20,7 +20,7 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 tutorial: setup  ## run the six notebooks; IMAGES=DIR EPOCHS=N ARCH=resnet50 IMAGE_SIZE=224 TRAIN=skip
-	@$(BIN)/python -m helpers.tutorial --images "$(IMAGES)" --train "$(TRAIN)" \
+	@$(BIN)/python -m helpers tutorial --images "$(IMAGES)" --train "$(TRAIN)" \
 	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(ARCH),--arch $(ARCH)) $(if $(IMAGE_SIZE),--image-size $(IMAGE_SIZE))
 
 setup: $(STAMP)  ## make .venv and install the lock; TORCH=cpu for the CPU build of PyTorch
@@ -40,19 +40,19 @@ endif
 	@touch $@
 
 lab: setup  ## JupyterLab on notebook 01, with the stand-in running; Ctrl-C stops both
-	@$(BIN)/python -m helpers.lab
+	@$(BIN)/python -m helpers lab
 
 images: setup  ## download the public data set of 3,781 photographs (CC0)
-	@$(BIN)/python -m helpers.download
+	@$(BIN)/python -m helpers download
 
 batch: setup  ## the nightly job: load, predict and write back new and changed images
-	@$(BIN)/python -m helpers.batch
+	@$(BIN)/python -m helpers nightly
 
 serve: setup  ## answer over HTTP with the trained model; PORT=8001 MODEL=model/other.pt
-	@$(BIN)/python -m helpers.serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
+	@$(BIN)/python -m helpers serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
 
 doctor: setup  ## what may keep the tutorial from running here or on your account, and what to do
-	@$(BIN)/python -m helpers.doctor
+	@$(BIN)/python -m helpers doctor
 
 lint: setup  ## ruff on code and notebooks
 	@$(BIN)/ruff check && $(BIN)/ruff format --check
@@ -91,5 +91,5 @@ bench-writeback: setup  ## measure write-back at up to a million rows
 	@$(BIN)/python benchmarks/bench_writeback.py
 
 clean:  ## remove what the tutorial made on this machine: runs, stand-in, caches (not .venv)
-	@if test -x $(BIN)/python; then $(BIN)/python -m helpers.sandbox stop || true; fi
+	@if test -x $(BIN)/python; then $(BIN)/python -m standin stop || true; fi
 	@rm -rf runs site .sandbox .samples .samples-* ..samples-* .cache model/model_trained.* model/hashes-*.csv

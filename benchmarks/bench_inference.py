@@ -25,12 +25,16 @@ from distributed import Client, get_worker
 from PIL import Image
 from torchvision.transforms import functional as F
 
-from helpers import config, model, sandbox, snowflake, stage
-from helpers.cluster import start_cluster
-from helpers.dataset import image_files
-from helpers.inference import classify
-from helpers.runs import write_json
-from helpers.runtime import PASS, onnx_session
+import standin
+from helpers import config, model
+from helpers.cluster.predictor import PASS, onnx_session
+from helpers.cluster.start import start_cluster
+from helpers.files import write_json
+from helpers.folders import image_files
+from helpers.inference.classify import classify
+from helpers.snowflake import stage
+from helpers.snowflake.connection import connect, run_file
+from helpers.snowflake.listing import list_images, sign_urls
 
 PHOTOGRAPHS = config.PROJECT_ROOT.parent / "shared" / "clothing-dataset-small"
 DATABASE, TABLE, STAGE = "BENCH_INFERENCE", "clothing_test", "clothing_dataset"
@@ -42,19 +46,21 @@ _process = {}  # of a ceiling process: its forward passes, and the barrier at wh
 def staged(folder: Path, n: int, links: Path):
     """A connection to a database whose table lists `n` images of `folder`, of every split, classes in turn."""
     classes = {}
-    for path in sorted(p for split in folder.iterdir() if split.is_dir() for p in image_files(split)):
+    for path in sorted(
+        p for split in folder.iterdir() if split.is_dir() for p in image_files(split)
+    ):
         classes.setdefault(path.parent.name, []).append(path)
     turns = itertools.chain.from_iterable(itertools.zip_longest(*classes.values()))
     for path in itertools.islice(filter(None, turns), n):
         link = links / path.parent.name / path.name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(path.resolve())
-    connection = snowflake.connect("local")
-    snowflake.run_file(connection, "sql/01_create_database.sql", database_name=DATABASE)
+    connection = connect("local")
+    run_file(connection, "sql/01_create_database.sql", database_name=DATABASE)
     for name in ("02_create_stages", "03_create_tables"):
-        snowflake.run_file(connection, f"sql/{name}.sql")
+        run_file(connection, f"sql/{name}.sql")
     stage.sync(connection, links, STAGE)
-    snowflake.run_file(connection, "sql/04_load_tables.sql")
+    run_file(connection, "sql/04_load_tables.sql")
     return connection
 
 
@@ -89,7 +95,9 @@ def _prepare(model_path: Path, threads: int, batch_size: int, barrier) -> None:
     images = torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8)
     floats = (images.float() - last.mean) / last.std
     forwards = {"eager": partial(first.net, floats), "channels_last": partial(last, images)}
-    forwards["onnx_runtime"] = lambda: [session.run(None, {"images": part.numpy()}) for part in images.split(PASS)]
+    forwards["onnx_runtime"] = lambda: [
+        session.run(None, {"images": part.numpy()}) for part in images.split(PASS)
+    ]
     for forward in forwards.values():
         forward()
     _process.update(forwards=forwards, barrier=barrier, batch_size=batch_size)
@@ -125,7 +133,11 @@ def guides_pattern(client, urls: list[str], arch: str, weights: Path) -> float:
     started = time.perf_counter()
     images = [dask.delayed(_guide_preprocess)(url) for url in urls]
     batches = [images[i : i + GUIDE_BATCH] for i in range(0, len(images), GUIDE_BATCH)]
-    client.gather(client.compute([dask.delayed(_guide_predict)(batch, arch, str(weights)) for batch in batches]))
+    client.gather(
+        client.compute(
+            [dask.delayed(_guide_predict)(batch, arch, str(weights)) for batch in batches]
+        )
+    )
     return len(urls) / (time.perf_counter() - started)
 
 
@@ -147,12 +159,15 @@ def _guide_predict(images: list[torch.Tensor], arch: str, weights: str) -> list[
 
 def measure(options: argparse.Namespace, folder: Path) -> dict:
     connection = staged(options.images, options.n, folder / "links")
-    sign = partial(snowflake.sign_urls, connection, STAGE)
-    frames = list(snowflake.list_images(connection, TABLE, STAGE))
+    sign = partial(sign_urls, connection, STAGE)
+    frames = list(list_images(connection, TABLE, STAGE))
     paths = [path for frame in frames for path in frame["RELATIVE_PATH"]]
     model_path = untrained(options.arch, options.image_size, folder / "model.pt")
     cores = len(os.sched_getaffinity(0))
-    ceilings = {f"{p} x {t}": Ceiling(model_path, p, t, options.batch_size) for p, t in {(cores, 1), (1, cores)}}
+    ceilings = {
+        f"{p} x {t}": Ceiling(model_path, p, t, options.batch_size)
+        for p, t in {(cores, 1), (1, cores)}
+    }
     for ceiling in ceilings.values():  # wait until its processes are ready
         ceiling(KINDS[0], 0)
     rates = {f"{kind}, {form}": [] for kind in KINDS for form in ceilings}
@@ -175,7 +190,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     with Client(dashboard_address="127.0.0.1:0") as client:
         client.run(_import_libraries)
         weights = folder / "weights.pt"
-        torch.save({k: v.contiguous() for k, v in model.load(model_path).net.state_dict().items()}, weights)
+        torch.save(
+            {k: v.contiguous() for k, v in model.load(model_path).net.state_dict().items()}, weights
+        )
         guide = guides_pattern(client, sign(paths[:GUIDE_IMAGES]), options.arch, weights)
     connection.close()
     means = {row: round(sum(values) / len(values), 2) for row, values in rates.items()}
@@ -190,29 +207,41 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, default=PHOTOGRAPHS, help="folder of <split>/<class>/<file>")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--images", type=Path, default=PHOTOGRAPHS, help="folder of <split>/<class>/<file>"
+    )
     parser.add_argument("--n", type=int, default=1_000_000, help="at most so many images")
     parser.add_argument("--arch", default="resnet50")
     parser.add_argument("--image-size", type=int, default=224, help="pixels")
-    parser.add_argument("--batch-size", type=int, default=32, help="images a task, as in notebook 03")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, help="images a task, as in notebook 03"
+    )
     parser.add_argument("--rounds", type=int, default=2, help="passes over all images")
-    parser.add_argument("--seconds", type=float, default=5, help="for each ceiling row in each round")
+    parser.add_argument(
+        "--seconds", type=float, default=5, help="for each ceiling row in each round"
+    )
     options = parser.parse_args()
     if not options.images.is_dir():
-        parser.error(f"{options.images} does not exist. Give --images a folder of <split>/<class>/<file>.")
+        parser.error(
+            f"{options.images} does not exist. Give --images a folder of <split>/<class>/<file>."
+        )
     folder = Path(tempfile.mkdtemp())
     os.environ["TUTORIAL_SANDBOX"] = str(folder / "sandbox")
     try:
         result = measure(options, folder)
     finally:
-        sandbox.stop(folder / "sandbox")
+        standin.stop(folder / "sandbox")
         shutil.rmtree(folder, ignore_errors=True)
     for row, value in result["ceiling_rows"].items():
         print(f"forward only, {row:24}{value:8.1f} images/s")
     for row in ("ceiling", "this_project", "guides_pattern", "decode"):
         print(f"{row.replace('_', ' '):38}{result[row]:8.1f} images/s")
-    print(f"this project is {result['ratio_to_ceiling']} of the ceiling, {result['ratio_to_guide']} times the guide's")
+    print(
+        f"this project is {result['ratio_to_ceiling']} of the ceiling, {result['ratio_to_guide']} times the guide's"
+    )
     target = config.runs_folder() / "bench"
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "inference.json", result)

@@ -21,11 +21,13 @@ import pandas as pd
 import torch
 from distributed import WorkerPlugin
 
-from helpers import config, model, sandbox, snowflake
-from helpers.cluster import start_cluster
-from helpers.inference import classify
-from helpers.runs import write_json
-from helpers.runtime import Predictor
+import standin
+from helpers import config, model
+from helpers.cluster.predictor import Predictor
+from helpers.cluster.start import start_cluster
+from helpers.files import digest_of, write_json
+from helpers.inference.classify import classify
+from helpers.snowflake.connection import connect, execute, query, run_file
 
 ROWS = (10_000, 100_000, 1_000_000)
 PAGE, BATCH, WORKERS = 50_000, 256, 2
@@ -63,14 +65,14 @@ def pages(connection) -> Iterator[pd.DataFrame]:
     """The table by path, PAGE rows at a time: the stand-in answers each query with one batch."""
     last = ""
     sql = "select file_url, relative_path, size, etag from rows where relative_path > %s order by relative_path limit"
-    while len(frame := snowflake.query(connection, f"{sql} {PAGE}", (last,))):
+    while len(frame := query(connection, f"{sql} {PAGE}", (last,))):
         yield frame
         last = frame["RELATIVE_PATH"].iloc[-1]
 
 
 def fill(connection, n: int) -> None:
-    snowflake.run_file(connection, "sql/01_create_database.sql", database_name="BENCH_SCALE")
-    snowflake.execute(
+    run_file(connection, "sql/01_create_database.sql", database_name="BENCH_SCALE")
+    execute(
         connection,
         "create or replace table rows as select 'https://account/' || seq as file_url, 'hat/' || lpad(seq, 9, '0') "
         f"|| '.jpg' as relative_path, 1000 as size, md5(seq) as etag from (select seq4()::varchar as seq "
@@ -87,11 +89,11 @@ def peak_mib() -> float:
 def measure(n: int, scheduler: str, folder: Path) -> dict:
     """What the fresh process for one n does."""
     path = folder / "model.pt"
-    connection = snowflake.connect("local")
+    connection = connect("local")
     fill(connection, n)
     with start_cluster(scheduler) as client:
         client.wait_for_workers(WORKERS)
-        client.register_plugin(StubPlugin(model.digest(path)))
+        client.register_plugin(StubPlugin(digest_of(path)))
         before, started = peak_mib(), time.perf_counter()
         summary = classify(
             client, pages(connection), lambda paths: [f"http://stub/{p}" for p in paths], folder / f"run-{n}", path,
@@ -115,17 +117,50 @@ def in_fresh_processes(n: int, folder: Path) -> dict:
     address, module = folder / f"scheduler-{n}.json", [sys.executable, "-m"]
     # the stubs travel by name, so every process must find this module
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "env": environment}
-    options = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(address)]
-    started = [subprocess.Popen([*module, "distributed.cli.dask_scheduler", "--port", "0", *options], **quiet)]
-    worker = ["distributed.cli.dask_worker", "--scheduler-file", str(address), "--nthreads", "1", "--no-nanny"]
-    started += [subprocess.Popen([*module, *worker, "--no-dashboard"], **quiet) for _ in range(WORKERS)]
+    quiet = {
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "cwd": folder,
+        "env": environment,
+    }
+    options = [
+        "--host",
+        "127.0.0.1",
+        "--dashboard-address",
+        "127.0.0.1:0",
+        "--scheduler-file",
+        str(address),
+    ]
+    started = [
+        subprocess.Popen(
+            [*module, "distributed.cli.dask_scheduler", "--port", "0", *options], **quiet
+        )
+    ]
+    worker = [
+        "distributed.cli.dask_worker",
+        "--scheduler-file",
+        str(address),
+        "--nthreads",
+        "1",
+        "--no-nanny",
+    ]
+    started += [
+        subprocess.Popen([*module, *worker, "--no-dashboard"], **quiet) for _ in range(WORKERS)
+    ]
     try:
         deadline = time.monotonic() + 120
         while not address.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         url = json.loads(address.read_text())["address"]
-        program = [sys.executable, "-c", "import bench_scale; bench_scale.main()", "--one", str(n), url, str(folder)]
+        program = [
+            sys.executable,
+            "-c",
+            "import bench_scale; bench_scale.main()",
+            "--one",
+            str(n),
+            url,
+            str(folder),
+        ]
         done = subprocess.run(program, stdout=subprocess.PIPE, env=environment, check=True)
         return json.loads(done.stdout.splitlines()[-1])
     finally:
@@ -135,9 +170,13 @@ def in_fresh_processes(n: int, folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
-    parser.add_argument("--one", nargs=3, metavar=("N", "SCHEDULER", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--one", nargs=3, metavar=("N", "SCHEDULER", "FOLDER"), help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     if options.one:
         n, scheduler, folder = options.one
@@ -151,9 +190,13 @@ def main() -> None:
         results = {}
         for n in options.rows:
             results[str(n)] = in_fresh_processes(n, folder)
-            print(f"{n:>9} rows", "  ".join(f"{name} {value}" for name, value in results[str(n)].items()), flush=True)
+            print(
+                f"{n:>9} rows",
+                "  ".join(f"{name} {value}" for name, value in results[str(n)].items()),
+                flush=True,
+            )
     finally:
-        sandbox.stop(folder / "sandbox")
+        standin.stop(folder / "sandbox")
         shutil.rmtree(folder, ignore_errors=True)
     target = config.runs_folder() / "bench"
     target.mkdir(parents=True, exist_ok=True)

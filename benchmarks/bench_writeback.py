@@ -22,10 +22,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from snowflake.connector.pandas_tools import write_pandas
 
-from helpers import config, runs, sandbox, writeback
-from helpers.snowflake import connect, execute, run_file
+import standin
+from helpers import config, runs
+from helpers.files import write_json
+from helpers.snowflake import writeback
+from helpers.snowflake.connection import connect, execute, run_file
 
-CLASSES = ["dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt"]
+CLASSES = [
+    "dress",
+    "hat",
+    "longsleeve",
+    "outwear",
+    "pants",
+    "shirt",
+    "shoes",
+    "shorts",
+    "skirt",
+    "t-shirt",
+]
 PART_ROWS = 20_000  # as notebook 03 writes them
 DIGEST = "a" * 64
 HOST = "https://account.snowflakecomputing.com/api/files/BENCH/PUBLIC/CLOTHING_DATASET"
@@ -36,14 +50,22 @@ SET = "type = s.type, confidence = s.confidence, pred_timestamp = s.predicted_at
 
 def make_run(n: int) -> runs.Run:
     """A run of n predictions with logits and hashes, in parts as notebook 03 writes them."""
-    run = runs.Run(f"bench-{n}", "local", "BENCH", "made", "d", "t", CLASSES, {"test": n}, DIGEST).save()
+    run = runs.Run(
+        f"bench-{n}", "local", "BENCH", "made", "d", "t", CLASSES, {"test": n}, DIGEST
+    ).save()
     run.predictions.mkdir()
     random = np.random.default_rng(0)
     for part, start in enumerate(range(0, n, PART_ROWS)):
         table = predictions(random, start, min(PART_ROWS, n - start))
         pq.write_table(table, run.predictions / f"part-{part:06d}.parquet", compression="zstd")
-    summary = {"predicted": n, "failed": 0, "arch": "resnet18", "classes": CLASSES, "model_digest": DIGEST}
-    runs.write_json(run.folder / "inference.json", summary)
+    summary = {
+        "predicted": n,
+        "failed": 0,
+        "arch": "resnet18",
+        "classes": CLASSES,
+        "model_digest": DIGEST,
+    }
+    write_json(run.folder / "inference.json", summary)
     return run
 
 
@@ -58,7 +80,9 @@ def predictions(random: np.random.Generator, start: int, n: int) -> pa.Table:
         "label": types,
         "type": types,
         "confidence": random.random(n),
-        "logits": pa.array(list(random.normal(size=(n, len(CLASSES))).astype("float32")), pa.list_(pa.float32())),
+        "logits": pa.array(
+            list(random.normal(size=(n, len(CLASSES))).astype("float32")), pa.list_(pa.float32())
+        ),
         "phash": [random.bytes(8).hex() for _ in paths],
         "model_digest": [DIGEST] * n,
         "predicted_at": pa.array([datetime(2026, 1, 1, tzinfo=UTC)] * n, pa.timestamp("us", "UTC")),
@@ -73,7 +97,9 @@ def make_tables(run: runs.Run) -> None:
     execute(connection, "use schema BENCH.PUBLIC")
     for file in ("02_create_stages", "03_create_tables"):
         run_file(connection, f"sql/{file}.sql")
-    writeback.stage(connection, "IMAGES", run, json.loads((run.folder / "inference.json").read_text()))
+    writeback.stage(
+        connection, "IMAGES", run, json.loads((run.folder / "inference.json").read_text())
+    )
     execute(
         connection,
         "insert into clothing_test (file_url, relative_path, size) select file_url, relative_path, size from images",
@@ -159,8 +185,12 @@ def compare(n: int, rounds: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="predictions")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--n", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="predictions"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -174,12 +204,14 @@ def main() -> None:
             for n in options.n:
                 results[str(n)] = compare(n, options.rounds)
                 print(
-                    f"{n:9,}", {name: value for name, value in results[str(n)].items() if name != "rounds"}, flush=True
+                    f"{n:9,}",
+                    {name: value for name, value in results[str(n)].items() if name != "rounds"},
+                    flush=True,
                 )
         finally:
-            sandbox.stop()
+            standin.stop()
     target.parent.mkdir(parents=True, exist_ok=True)
-    runs.write_json(target, results)
+    write_json(target, results)
     print(target)
 
 

@@ -50,7 +50,9 @@ def convert_docstring(app, what, name, thing, options, lines) -> None:
 def give_captions_a_level(app, pagename, templatename, context, doctree) -> None:
     """Sphinx makes the sidebar's captions headings, but of no level, which screen readers need."""
     tree = context.get("furo_navigation_tree", "")
-    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+    context["furo_navigation_tree"] = tree.replace(
+        'role="heading"', 'role="heading" aria-level="2"'
+    )
 
 
 def setup(app) -> None:

@@ -13,7 +13,7 @@ import site_notebooks
 from sphinx.cmd.build import build_main
 
 from helpers import config
-from helpers.tutorial import NOTEBOOKS
+from helpers.commands.tutorial import NOTEBOOKS
 
 DOCS = Path(__file__).resolve().parent
 COPIED = (
@@ -38,7 +38,9 @@ def finished_run(name: str) -> Path:
     run = runs / name
     missing = [path for path in (*executed(run), run / "summary.json") if not path.exists()]
     if not name or missing:
-        raise FileNotFoundError(f"{missing[0]} does not exist. Run make tutorial, or name a finished run: RUN=NAME.")
+        raise FileNotFoundError(
+            f"{missing[0]} does not exist. Run make tutorial, or name a finished run: RUN=NAME."
+        )
     return run
 
 
@@ -74,7 +76,17 @@ def build(run: Path, target: Path) -> None:
         source, pages = Path(folder, "source"), Path(folder, "pages")
         source.mkdir()
         gather(run, source)
-        options = ["-q", "-W", "--keep-going", "-b", "html", "-c", DOCS, "-d", Path(folder, "doctrees")]
+        options = [
+            "-q",
+            "-W",
+            "--keep-going",
+            "-b",
+            "html",
+            "-c",
+            DOCS,
+            "-d",
+            Path(folder, "doctrees"),
+        ]
         if build_main([str(part) for part in (*options, source, pages)]):
             raise RuntimeError("Sphinx could not build the pages; its messages are above.")
         shutil.rmtree(target, ignore_errors=True)
@@ -84,8 +96,12 @@ def build(run: Path, target: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", default="latest", help='name of a finished run in runs/, or "latest"')
-    parser.add_argument("--out", type=Path, default=config.home() / "site", help="folder that the pages replace")
+    parser.add_argument(
+        "--run", default="latest", help='name of a finished run in runs/, or "latest"'
+    )
+    parser.add_argument(
+        "--out", type=Path, default=config.home() / "site", help="folder that the pages replace"
+    )
     options = parser.parse_args()
     try:
         run = finished_run(options.run)

@@ -17,7 +17,9 @@ BENCHES = {
 
 def figures(run: Path) -> str:
     """Markdown of what this run measured, and of the benchmarks in runs/bench/."""
-    summary, review, facts = (json.loads((run / f"{name}.json").read_text()) for name in ("summary", "review", "run"))
+    summary, review, facts = (
+        json.loads((run / f"{name}.json").read_text()) for name in ("summary", "review", "run")
+    )
     low, high = review["accuracy_95"]
     shown = {
         "data set": facts["data_set"],
@@ -47,10 +49,16 @@ def _bench(name: str, target: str) -> str:
     if not path.exists():
         return f"{heading}Not measured on the machine that built these pages. `make {target}` measures it."
     content = json.loads(path.read_text())
-    if all(isinstance(value, dict) for value in content.values()):  # one set of figures for each size
+    if all(
+        isinstance(value, dict) for value in content.values()
+    ):  # one set of figures for each size
         frame = pd.DataFrame(content).T
-        plain = [c for c in frame if not frame[c].map(lambda value: isinstance(value, dict | list)).any()]
-        return heading + _table(["rows", *plain], [(size, *row) for size, *row in frame[plain].itertuples()])
+        plain = [
+            c for c in frame if not frame[c].map(lambda value: isinstance(value, dict | list)).any()
+        ]
+        return heading + _table(
+            ["rows", *plain], [(size, *row) for size, *row in frame[plain].itertuples()]
+        )
     return heading + _table(["figure", "value"], _flat(content))
 
 
@@ -58,13 +66,19 @@ def _flat(content: dict) -> list[tuple]:
     """Nested figures by their dotted name."""
     rows = []
     for name, value in content.items():
-        rows += [(f"{name}: {n}", v) for n, v in _flat(value)] if isinstance(value, dict) else [(name, value)]
+        rows += (
+            [(f"{name}: {n}", v) for n, v in _flat(value)]
+            if isinstance(value, dict)
+            else [(name, value)]
+        )
     return rows
 
 
 def _table(head: list[str], rows) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
 
 
 def sql_files(folder: Path) -> str:
@@ -74,14 +88,21 @@ def sql_files(folder: Path) -> str:
         "The notebooks run these files, in the order of their numbers. Each can be pasted into a Snowflake worksheet.",
     ]
     for path in sorted(folder.glob("*.sql")):
-        parts.append(f"## {path.stem}\n\n```{{literalinclude}} sql/{path.name}\n:language: sql\n:force:\n```")
+        parts.append(
+            f"## {path.stem}\n\n```{{literalinclude}} sql/{path.name}\n:language: sql\n:force:\n```"
+        )
     return "\n\n".join(parts) + "\n"
 
 
 def api(folder: Path) -> str:
     """Markdown that asks autodoc for each module and package in `folder`."""
-    parts = ["# API of helpers", "The package that the notebooks call, module by module, from its docstrings."]
-    names = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    parts = [
+        "# API of helpers",
+        "The package that the notebooks call, module by module, from its docstrings.",
+    ]
+    names = {path.stem for path in folder.glob("*.py")} | {
+        path.parent.name for path in folder.glob("*/__init__.py")
+    }
     for name in sorted(names - {"__init__"}):
         parts.append(f"## helpers.{name}\n\n```{{eval-rst}}\n.. automodule:: helpers.{name}\n```")
     return "\n\n".join(parts) + "\n"

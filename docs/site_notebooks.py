@@ -21,14 +21,20 @@ def page(path: Path, folders: list[Path]) -> NotebookNode:
     Raises ValueError if a cell was not run or failed, and if a picture has no alt text.
     """
     notebook = nbformat.read(path, as_version=4)
-    states = notebook.metadata.pop("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    states = (
+        notebook.metadata.pop("widgets", {})
+        .get("application/vnd.jupyter.widget-state+json", {})
+        .get("state", {})
+    )
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type != "code":
             continue
         errors = [output for output in cell.outputs if output.output_type == "error"]
         if errors or (cell.source and not cell.execution_count):
             said = errors[0].ename if errors else "it was not run"
-            raise ValueError(f"{path}, cell {number}: {said}. Pages are made from a finished run: make tutorial.")
+            raise ValueError(
+                f"{path}, cell {number}: {said}. Pages are made from a finished run: make tutorial."
+            )
         for folder in folders:  # papermill writes the parameters into a cell
             cell.source = cell.source.replace(str(folder), "…")
         cell.outputs = [_static(output, states, folders) for output in cell.outputs]
@@ -72,13 +78,20 @@ def _quiet(text: str) -> str:
 
 def _jpeg(png: str) -> str:
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").save(buffer, "JPEG", quality=88, optimize=True)
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").save(
+        buffer, "JPEG", quality=88, optimize=True
+    )
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _describe_pictures(cell: NotebookNode, where: str) -> None:
     """myst-nb takes alt texts from the cell only, so those of its outputs move there."""
-    kinds = [(o.metadata.get(kind, {}), kind) for o in cell.outputs for kind in o.get("data", {}) if "image/" in kind]
+    kinds = [
+        (o.metadata.get(kind, {}), kind)
+        for o in cell.outputs
+        for kind in o.get("data", {})
+        if "image/" in kind
+    ]
     texts = [metadata.get("alt") for metadata, _ in kinds]
     if not all(texts):
         raise ValueError(f"{where}: a picture has no alt text. Show a helpers.plots.Picture.")

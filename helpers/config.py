@@ -35,7 +35,9 @@ def backend(name: str = "") -> str:
     """`name`, else TUTORIAL_BACKEND, else "local": nobody reaches a billed account without asking for it."""
     chosen = name or os.environ.get("TUTORIAL_BACKEND") or "local"
     if chosen not in BACKENDS:
-        raise ValueError(f'backend is {chosen!r}. Use "local" (the stand-in) or "snowflake" (your account).')
+        raise ValueError(
+            f'backend is {chosen!r}. Use "local" (the stand-in) or "snowflake" (your account).'
+        )
     return chosen
 
 

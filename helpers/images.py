@@ -14,7 +14,14 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 8
 TORCHVISION_FORMATS = {"JPEG", "PNG", "WEBP"}
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow knows more, and runs Ghostscript on an EPS
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+)  # Pillow knows more, and runs Ghostscript on an EPS
 RETRIED_STATUS = {429, 500, 502, 503, 504}
 
 
@@ -39,10 +46,18 @@ class Downloader:
     timeout_s bounds the wait for a connection and between two reads. Raises ImageError, UrlExpired.
     """
 
-    def __init__(self, timeout_s: float = 10, attempts: int = 5, backoff_s: float = 0.2, max_bytes: int = MAX_BYTES):
+    def __init__(
+        self,
+        timeout_s: float = 10,
+        attempts: int = 5,
+        backoff_s: float = 0.2,
+        max_bytes: int = MAX_BYTES,
+    ):
         import urllib3  # here, so that training from a folder needs only torch, torchvision and numpy
 
-        self._pool = urllib3.PoolManager(maxsize=32, retries=False, timeout=urllib3.Timeout(timeout_s))
+        self._pool = urllib3.PoolManager(
+            maxsize=32, retries=False, timeout=urllib3.Timeout(timeout_s)
+        )
         self._errors = urllib3.exceptions.HTTPError
         self.attempts, self.backoff_s, self.max_bytes = attempts, backoff_s, max_bytes
 
@@ -88,20 +103,30 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
     except Exception as error:  # Pillow raises many types, by format
         raise ImageError(f"not a readable image ({type(error).__name__})") from None
     if width * height > max_pixels:
-        raise ImageError(f"image is {width} x {height} pixels, over the limit of {max_pixels} pixels")
+        raise ImageError(
+            f"image is {width} x {height} pixels, over the limit of {max_pixels} pixels"
+        )
     if min(width, height) < MIN_SIDE:
-        raise ImageError(f"image is {width} x {height} pixels, under the least side of {MIN_SIDE} pixels")
+        raise ImageError(
+            f"image is {width} x {height} pixels, under the least side of {MIN_SIDE} pixels"
+        )
     try:
         if header.format in TORCHVISION_FORMATS and not header.mode.startswith("I;16"):
             buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
             return decode_image(buffer, mode=ImageReadMode.RGB, apply_exif_orientation=True)
         return F.pil_to_tensor(ImageOps.exif_transpose(_eight_bit(header)).convert("RGB"))
     except Exception as error:
-        raise ImageError(f"{header.format} image cannot be decoded: {str(error).rsplit(', ', 1)[-1]}") from None
+        raise ImageError(
+            f"{header.format} image cannot be decoded: {str(error).rsplit(', ', 1)[-1]}"
+        ) from None
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    return image.point(lambda value: value / 256).convert("L") if image.mode.startswith("I;16") else image
+    return (
+        image.point(lambda value: value / 256).convert("L")
+        if image.mode.startswith("I;16")
+        else image
+    )
 
 
 def shrink(image: Tensor, side: int) -> Tensor:
@@ -117,3 +142,13 @@ def evaluation_transform(image: Tensor, size: int, view: str = "centre") -> Tens
     if view == "centre":
         image = F.center_crop(image, [min(image.shape[-2:])] * 2)
     return F.resize(image, [size, size], antialias=True)
+
+
+def perceptual_hash(image: Tensor) -> str:
+    """64 bits as 16 hexadecimal digits, which hardly change when a picture is resized or saved anew."""
+    import imagehash  # here, so that training from a folder needs only torch, torchvision and numpy
+
+    small = F.resize(
+        image, [64, 64], antialias=True
+    )  # the hash looks at 32 x 32 pixels; torch gets there faster
+    return str(imagehash.phash(F.to_pil_image(small)))

@@ -1,8 +1,6 @@
-"""Build, save and load a classifier; predict with it. A checkpoint is one file with all that inference needs."""
+"""Build, save, load and choose a classifier. A checkpoint is one file with all that inference needs."""
 
-import hashlib
 import io
-import os
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from helpers import config
+from helpers.files import written_whole
 from helpers.images import evaluation_transform
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,7 +44,9 @@ class Classifier(nn.Module):
     def __init__(self, net: nn.Module, card: ModelCard):
         super().__init__()
         self.net, self.card = net, card
-        self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer(
+            "mean", torch.tensor(card.mean).view(1, 3, 1, 1) * 255, persistent=False
+        )
         self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -64,18 +65,6 @@ class Classifier(nn.Module):
         return (logits / self.card.temperature).softmax(1)
 
 
-@torch.inference_mode()
-def predict(model: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Class index and confidence of each image.
-
-    images: (B, 3, S, S) uint8. Returns (B,) int64 and (B,) float32 in [0, 1]. Raises ValueError if B == 0.
-    """
-    if len(images) == 0:
-        raise ValueError("predict got a batch of 0 images. Skip empty batches.")
-    confidence, index = model.probabilities(model(images)).max(1)
-    return index, confidence
-
-
 def build(arch: str, n_classes: int, weights: str = "") -> nn.Module:
     """A torchvision classification network with `n_classes` outputs.
 
@@ -83,7 +72,9 @@ def build(arch: str, n_classes: int, weights: str = "") -> nn.Module:
     """
     known = torchvision.models.list_models(torchvision.models)
     if arch not in known:
-        raise ValueError(f"arch is {arch!r}. Use a torchvision classification model, such as resnet18 or resnet50.")
+        raise ValueError(
+            f"arch is {arch!r}. Use a torchvision classification model, such as resnet18 or resnet50."
+        )
     named = weights and not weights.endswith(".pt")
     net = torchvision.models.get_model(arch, weights=weights if named else None)
     _replace_head(net, n_classes)
@@ -93,7 +84,9 @@ def build(arch: str, n_classes: int, weights: str = "") -> nn.Module:
 
 
 def _replace_head(net: nn.Module, n_classes: int) -> None:
-    name, head = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
+    name, head = [
+        (name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)
+    ][-1]
     parent = net.get_submodule(name.rpartition(".")[0])
     setattr(parent, name.rpartition(".")[2], nn.Linear(head.in_features, n_classes))
 
@@ -101,7 +94,11 @@ def _replace_head(net: nn.Module, n_classes: int) -> None:
 def _load_matching(net: nn.Module, state: dict, arch: str, source: str) -> None:
     """All weights but those of another shape, which is the head where the classes differ."""
     own = net.state_dict()
-    fitting = {name: value.float() for name, value in state.items() if name in own and own[name].shape == value.shape}
+    fitting = {
+        name: value.float()
+        for name, value in state.items()
+        if name in own and own[name].shape == value.shape
+    }
     if len(fitting) < len(own) - 2:
         raise ValueError(f"weights {source} do not fit {arch}. Name a checkpoint of the same arch.")
     net.load_state_dict(fitting, strict=False)
@@ -134,21 +131,14 @@ def _cpu_flags() -> str:
         return ""
 
 
-def save_atomically(content: dict, path: Path) -> None:
-    """Write a torch file whole or not at all: a kill leaves the previous one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    torch.save(content, partial)
-    os.replace(partial, path)
-
-
 def save(model: Classifier, path: Path, half: bool = False) -> None:
     """Write the checkpoint; half=True stores the weights as float16, half the size."""
     state = {
         name: value.half() if half and value.is_floating_point() else value
         for name, value in model.net.state_dict().items()
     }
-    save_atomically({"card": asdict(model.card), "state_dict": state}, path)
+    with written_whole(path) as unfinished:
+        torch.save({"card": asdict(model.card), "state_dict": state}, unfinished)
 
 
 def read_checkpoint(source: Path | str | bytes) -> dict:
@@ -160,12 +150,23 @@ def read_checkpoint(source: Path | str | bytes) -> dict:
         else:  # mapped: who wants only the card does not read the weights
             content = torch.load(source, "cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
-        raise FileNotFoundError(f"Model file {name} does not exist. Run notebook 02_train_model first.") from None
+        raise FileNotFoundError(
+            f"Model file {name} does not exist. Run notebook 02_train_model first."
+        ) from None
     except Exception as error:  # torch raises many types for a damaged file
-        raise ValueError(f"Model file {name} cannot be read ({type(error).__name__}). Train it again.") from None
+        raise ValueError(
+            f"Model file {name} cannot be read ({type(error).__name__}). Train it again."
+        ) from None
     if not isinstance(content, dict) or not {"card", "state_dict"} <= content.keys():
-        raise ValueError(f"Model file {name} is not a checkpoint of this project. Train one with notebook 02.")
+        raise ValueError(
+            f"Model file {name} is not a checkpoint of this project. Train one with notebook 02."
+        )
     return content
+
+
+def read_card(source: Path | str | bytes) -> ModelCard:
+    """What a checkpoint says of itself; its weights stay on the disk. Raises ValueError, FileNotFoundError."""
+    return ModelCard(**read_checkpoint(source)["card"])
 
 
 def load(source: Path | str | bytes, device: str | torch.device = "cpu") -> Classifier:
@@ -173,19 +174,17 @@ def load(source: Path | str | bytes, device: str | torch.device = "cpu") -> Clas
     content = read_checkpoint(source)
     card = ModelCard(**content["card"])
     try:
-        with torch.device("meta"):  # random weights, which take longer than reading the file, are not drawn
+        with torch.device(
+            "meta"
+        ):  # random weights, which take longer than reading the file, are not drawn
             net = build(card.arch, len(card.classes))
     except NotImplementedError:  # RegNets compute their widths with tensors, which need values
         net = build(card.arch, len(card.classes))
-    state = {name: v.float() if v.is_floating_point() else v for name, v in content["state_dict"].items()}
+    state = {
+        name: v.float() if v.is_floating_point() else v for name, v in content["state_dict"].items()
+    }
     net.load_state_dict(state, assign=True)
     return Classifier(net.to(memory_format=torch.channels_last), card).to(device).eval()
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def choose(data_digest: str, classes: list[str], named: str = "") -> Path:
@@ -195,16 +194,24 @@ def choose(data_digest: str, classes: list[str], named: str = "") -> Path:
     """
     if named:
         path = config.PROJECT_ROOT / named
-        card = read_checkpoint(path)["card"]
-        if sorted(card["classes"]) != sorted(classes):
-            raise ValueError(f"Model {path} knows the classes {card['classes']}, the images have {sorted(classes)}.")
-        if card["data_digest"] != data_digest:
-            warnings.warn(f"Model {path} was trained on another data set, {card['data_set']}.", stacklevel=2)
+        card = read_card(path)
+        if sorted(card.classes) != sorted(classes):
+            raise ValueError(
+                f"Model {path} knows the classes {card.classes}, the images have {sorted(classes)}."
+            )
+        if card.data_digest != data_digest:
+            warnings.warn(
+                f"Model {path} was trained on another data set, {card.data_set}.", stacklevel=2
+            )
         return path
     trained = config.trained_model()
-    paths = {p for folder in (trained.parent, config.PROJECT_ROOT / "model") for p in folder.glob("*.pt")}
-    paths = [p for p in paths if p == trained or p.name != trained.name]  # not what was trained for another home
-    fitting = [p for p in paths if read_checkpoint(p)["card"]["data_digest"] == data_digest]
+    paths = {
+        p for folder in (trained.parent, config.PROJECT_ROOT / "model") for p in folder.glob("*.pt")
+    }
+    paths = [
+        p for p in paths if p == trained or p.name != trained.name
+    ]  # not what was trained for another home
+    fitting = [p for p in paths if read_card(p).data_digest == data_digest]
     # what the reader trained goes before what came with the repository
     fitting.sort(key=lambda p: (p == trained, p.stat().st_mtime))
     if not fitting:

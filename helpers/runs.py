@@ -1,12 +1,12 @@
 """The run folder runs/<run>/: what one notebook leaves for the next."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from helpers import config
+from helpers.files import write_json
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,15 @@ def open_run(name: str, backend: str, database: str) -> Run:
     if name == "latest":
         latest = config.runs_folder() / "latest.json"
         if not latest.exists():
-            raise FileNotFoundError(f"No run in {config.runs_folder()}. Run notebook 01_set_up_snowflake first.")
+            raise FileNotFoundError(
+                f"No run in {config.runs_folder()}. Run notebook 01_set_up_snowflake first."
+            )
         name = json.loads(latest.read_text())["run"]
     path = config.runs_folder() / name / "run.json"
     if not path.exists():
-        raise FileNotFoundError(f'Run {path.parent} does not exist. Use run = "latest" or the name of a folder there.')
+        raise FileNotFoundError(
+            f'Run {path.parent} does not exist. Use run = "latest" or the name of a folder there.'
+        )
     run = Run(**json.loads(path.read_text()))
     if (run.backend, run.database) != (backend, database.upper()):
         raise ValueError(
@@ -79,19 +83,12 @@ def with_model(run: Run, digest: str) -> Run:
     return replace(run, name=new_name(), model_digest=digest).save()
 
 
-def has_predictions(run: Run) -> None:
+def require_predictions(run: Run) -> None:
     """Raises FileNotFoundError if notebook 03 has not finished in this run."""
     if not (run.folder / "inference.json").exists():
         raise FileNotFoundError(
             f"Run {run.name} has no finished predictions in {run.predictions}. Run notebook 03_run_inference first."
         )
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
 
 
 def new_name() -> str:

@@ -7,6 +7,7 @@ alter stage clothing_dataset refresh;
 
 alter stage clothing_dataset_train refresh;
 
+-- name: loaded_test
 merge into clothing_test as t
 using (
     select
@@ -27,6 +28,7 @@ when matched and (t.size <> d.size or t.last_modified <> d.last_modified) then u
 when not matched then insert (file_url, relative_path, size, last_modified)
     values (d.file_url, d.relative_path, d.size, d.last_modified);
 
+-- name: loaded_train
 merge into clothing_train as t
 using (
     select
@@ -44,6 +46,7 @@ when matched and (t.size <> d.size or t.last_modified <> d.last_modified) then u
 when not matched then insert (file_url, relative_path, size, last_modified)
     values (d.file_url, d.relative_path, d.size, d.last_modified);
 
+-- name: vanished
 select
     'clothing_test' as table_name,
     relative_path

@@ -17,6 +17,7 @@ set arch = 'the architecture';
 begin;
 
 -- Images whose bytes were replaced since they were predicted are listed, and not written.
+-- name: replaced
 select s.relative_path
 from identifier($staged) as s
 join directory(@clothing_dataset) as d
@@ -34,6 +35,7 @@ where relative_path in (
 );
 
 -- The newest prediction wins, whatever the order in which runs are written back.
+-- name: merged
 merge into identifier($target) as t
 using identifier($staged) as s
     on t.file_url = s.file_url
@@ -44,6 +46,7 @@ when matched and (t.pred_timestamp is null or t.pred_timestamp < s.predicted_at)
     pred_timestamp = s.predicted_at;
 
 -- What the target now holds is logged, and nothing else: a prediction without an image is not.
+-- name: logged
 insert into clothing_prediction_log (
     run,
     relative_path,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers import sandbox as stand_in
+import standin
 
 # a shell that starts pytest in the background lets it ignore Ctrl-C, and with it all that the tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,31 +24,35 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _sandbox_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def _standin_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """No test reaches the reader's own stand-in: the default folder is a temporary one."""
-    root = tmp_path_factory.mktemp("sandbox")
+    root = tmp_path_factory.mktemp("standin")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUTORIAL_SANDBOX", str(root))
         patch.setenv("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
         yield root
-        stand_in.stop(root)
+        standin.stop(root)
 
 
 @pytest.fixture(scope="session")
-def sandbox(_sandbox_root: Path) -> stand_in.Server:
+def running_standin(_standin_root: Path) -> standin.Server:
     """The running stand-in that most tests share."""
-    return stand_in.ensure_running(_sandbox_root)
+    return standin.ensure_running(_standin_root)
 
 
 @pytest.fixture
-def connect(sandbox: stand_in.Server) -> Iterator[Connect]:
+def connect(running_standin: standin.Server) -> Iterator[Connect]:
     """Opens connections to the shared stand-in; they are closed after the test."""
     import snowflake.connector  # takes seconds, and not every test needs it
 
     opened: list[SnowflakeConnection] = []
 
     def connect(**more: object) -> SnowflakeConnection:
-        opened.append(snowflake.connector.connect(**stand_in.connection_parameters(sandbox.root), **more))
+        opened.append(
+            snowflake.connector.connect(
+                **standin.connection_parameters(running_standin.root), **more
+            )
+        )
         return opened[-1]
 
     yield connect

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from helpers.augmentation import GREY, _recolour, distort, mix, random_crop
+from helpers.training.augmentation import GREY, _recolour, distort, mix, random_crop
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -41,7 +41,9 @@ def test_recolour_is_the_same_colour_change_over_one_image():
     flat = torch.tensor([200.0, 100.0, 50.0]).view(1, 3, 1, 1).expand(4, 3, 8, 8)
     changed = _recolour(flat, 1.0, generator())
     assert changed.std((2, 3)).max() < 1e-3  # a plain image stays plain
-    assert len({tuple(colour.round().tolist()) for colour in changed[:, :, 0, 0]}) == 4  # each its own
+    assert (
+        len({tuple(colour.round().tolist()) for colour in changed[:, :, 0, 0]}) == 4
+    )  # each its own
 
 
 def test_recolour_without_strength_is_identity():
@@ -62,5 +64,8 @@ def test_mixed_targets_follow_the_mixed_pixels():
 
 def test_mixing_is_both_kinds():
     plain = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 20, 20)
-    kinds = {len(mix(plain, torch.arange(4), 4, generator(seed))[0][0].unique()) > 1 for seed in range(20)}
+    kinds = {
+        len(mix(plain, torch.arange(4), 4, generator(seed))[0][0].unique()) > 1
+        for seed in range(20)
+    }
     assert kinds == {True, False}  # CutMix leaves two values in an image, MixUp one

@@ -10,17 +10,28 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from browsing import chromium, keep_screenshot
-from lab import PANEL, TOKEN, CellError, LabPage, copy_notebooks, end, free_port, running_lab
 from nbformat.v4 import new_code_cell, new_notebook
-from surroundings import readers_machine
+from scenery.browsing import chromium, keep_screenshot
+from scenery.lab import (
+    PANEL,
+    TOKEN,
+    CellError,
+    LabPage,
+    copy_notebooks,
+    end,
+    free_port,
+    running_lab,
+)
+from scenery.surroundings import readers_machine
 
-from helpers import config, sandbox, snowflake
-from helpers.lab import command as lab_command
-from helpers.tutorial import NOTEBOOKS, run_notebook
+import standin
+from helpers import config
+from helpers.commands.lab import command as lab_command
+from helpers.commands.tutorial import NOTEBOOKS, run_notebook
+from helpers.snowflake.connection import connect, execute
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
-MAKE_LAB = [sys.executable, "-m", "helpers.lab"]  # what `make lab` runs
+MAKE_LAB = [sys.executable, "-m", "helpers", "lab"]  # what `make lab` runs
 TRAINING = {"n_epochs": 4, "batch_size": 8, "arch": "resnet18", "image_size": 32, "augmentation": 0}
 # pictures, bars and controls at least, and what the outputs must say
 EXPECTED = {
@@ -38,13 +49,20 @@ def home(tmp_path_factory):
     """A reader's machine on which nothing has run yet."""
     dashboard = f"127.0.0.1:{free_port()}"  # 8787 may be taken on a busy machine
     lab_settings = {
-        "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
+        "@jupyterlab/notebook-extension:tracker": {
+            "windowingMode": "none"
+        },  # cells out of sight stay in the page
         "dask-labextension:plugin": {"defaultURL": f"http://{dashboard}"},
     }
-    with readers_machine(tmp_path_factory.mktemp("home"), train=12, test=4, TUTORIAL_DASHBOARD=dashboard) as home:
+    with readers_machine(
+        tmp_path_factory.mktemp("home"), train=12, test=4, TUTORIAL_DASHBOARD=dashboard
+    ) as home:
         images = {"images": str(home / "garments")}
         copy_notebooks(home, {"01_set_up_snowflake": images, "02_train_model": TRAINING})
-        for name, values in lab_settings.items():  # as a reader's own, which go before the project's
+        for (
+            name,
+            values,
+        ) in lab_settings.items():  # as a reader's own, which go before the project's
             path = home / ".jupyter" / "settings" / f"{name.replace(':', '/')}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
@@ -76,8 +94,8 @@ def open_notebook(browser, lab):
 @pytest.fixture
 def prepared(home):
     """The state that notebooks 01 and 02 leave, whichever tests ran before."""
-    connection = snowflake.connect("local")
-    names = [row[1] for row in snowflake.execute(connection, "show databases")]
+    connection = connect("local")
+    names = [row[1] for row in execute(connection, "show databases")]
     connection.close()
     if "CLOTHING" not in names:
         parameters = {"backend": "local", "images": str(home / "garments")}
@@ -87,7 +105,7 @@ def prepared(home):
 
 
 def test_lab_opens_on_the_first_notebook(browser, lab, home):
-    assert sandbox.status(home / ".sandbox"), "the stand-in is not running"
+    assert standin.status(home / ".sandbox"), "the stand-in is not running"
     page = browser.new_page()
     page.goto(f"{lab.address}/?token={TOKEN}")
     page.wait_for_selector(".jp-NotebookPanel .jp-MarkdownCell h1", timeout=120_000)
@@ -105,7 +123,9 @@ def test_run_all_shows_what_the_notebook_promises(open_notebook, name):
     notebook.keep_screenshot(f"lab-{name}")
     pictures, bars, controls, texts = EXPECTED[name]
     assert shown["drawings"] >= 1, "the picture at the top is missing"
-    assert shown["pictures"] >= pictures and shown["bars"] >= bars and shown["controls"] >= controls, shown
+    assert (
+        shown["pictures"] >= pictures and shown["bars"] >= bars and shown["controls"] >= controls
+    ), shown
     said = shown["text"].replace("\u2007", " ")
     assert not [text for text in texts if text not in said], said
 
@@ -119,8 +139,12 @@ def test_stepping_through_inference_connects_the_dask_panel(open_notebook, prepa
         if "loaded_models(client)" in notebook.last_run():
             connect_dask_panel(notebook.page)
             keep_screenshot(notebook.page, "lab-dask-panel")
-            notebook.page.locator("li.lm-TabBar-tab[data-id='dask-dashboard-launcher']").click()  # fold it again
-    assert [cell["number"] for cell in notebook.cells() if cell["source"]] == list(range(1, n_code(notebook) + 1))
+            notebook.page.locator(
+                "li.lm-TabBar-tab[data-id='dask-dashboard-launcher']"
+            ).click()  # fold it again
+    assert [cell["number"] for cell in notebook.cells() if cell["source"]] == list(
+        range(1, n_code(notebook) + 1)
+    )
     assert "No image failed." in notebook.shown()["text"]
 
 
@@ -192,18 +216,30 @@ client = start_cluster("local", 1)
 def test_ctrl_c_stops_all_that_was_started(browser, tmp_path, command):
     """With `make lab` also the stand-in; the one that a notebook started in a plain JupyterLab goes on."""
     root = tmp_path / ".sandbox"
-    environment = {"TUTORIAL_HOME": str(tmp_path), "TUTORIAL_SANDBOX": str(root), "TUTORIAL_BACKEND": "local"}
+    environment = {
+        "TUTORIAL_HOME": str(tmp_path),
+        "TUTORIAL_SANDBOX": str(root),
+        "TUTORIAL_BACKEND": "local",
+    }
     write_notebook(tmp_path / "notebooks" / "cluster.ipynb", [new_code_cell(CLUSTER)])
     try:
         with running_lab(tmp_path, command, environment) as lab:
-            assert (sandbox.status(root) is not None) == (command is MAKE_LAB)
+            assert (standin.status(root) is not None) == (command is MAKE_LAB)
             notebook = LabPage(browser.new_page(), lab, "cluster")
             notebook.run_all()
             assert "ready" in notebook.shown()["text"] and workers(lab.process)
-            server, started = sandbox.status(root), psutil.Process(lab.process.pid).children(recursive=True)
+            server, started = (
+                standin.status(root),
+                psutil.Process(lab.process.pid).children(recursive=True),
+            )
             status = end(lab.process)
         assert status == 0
-        gone_within(30, lambda: [process for process in started if process.is_running() and process.pid != server.pid])
-        assert (sandbox.status(root) is None) == (command is MAKE_LAB)
+        gone_within(
+            30,
+            lambda: [
+                process for process in started if process.is_running() and process.pid != server.pid
+            ],
+        )
+        assert (standin.status(root) is None) == (command is MAKE_LAB)
     finally:
-        sandbox.stop(root)
+        standin.stop(root)

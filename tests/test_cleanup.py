@@ -2,17 +2,17 @@
 
 import pyarrow.parquet as pq
 import pytest
-from predictions import PATHS, draw_files, make_run, make_tables, tables_of
+from scenery.predictions import PATHS, draw_files, make_run, make_tables, tables_of
 
-from helpers.cleanup import database_exists, drop_everything, export, listing
-from helpers.snowflake import connect, execute, run_file
-from helpers.writeback import write_back
+from helpers.snowflake.cleanup import database_exists, drop_everything, export, listing
+from helpers.snowflake.connection import connect, execute, run_file
+from helpers.snowflake.writeback import write_back
 
 DATABASE = "CLEANED"
 
 
 @pytest.fixture
-def connection(sandbox, tmp_path, monkeypatch):
+def connection(running_standin, tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
     connection = connect("local")
     make_tables(connection, draw_files(tmp_path / "images"), DATABASE)
@@ -32,11 +32,20 @@ def test_predictions_and_log_are_kept_as_files(connection, tmp_path):
     write_back(connection, make_run(connection, "run-1", DATABASE, failed=PATHS[:2]))
     images, log, _ = tables_of(connection)
     rows = export(connection, DATABASE, tmp_path / "export")
-    assert rows == {"clothing_test": len(PATHS), "clothing_prediction_log": len(log), "clothing_failure": 2}
+    assert rows == {
+        "clothing_test": len(PATHS),
+        "clothing_prediction_log": len(log),
+        "clothing_failure": 2,
+    }
     kept = pq.read_table(tmp_path / "export" / "clothing_test.parquet").to_pylist()
-    found = {(row["RELATIVE_PATH"], row["TYPE"], row["CONFIDENCE"], row["PRED_TIMESTAMP"]) for row in kept}
+    found = {
+        (row["RELATIVE_PATH"], row["TYPE"], row["CONFIDENCE"], row["PRED_TIMESTAMP"])
+        for row in kept
+    }
     assert found == {(row[0], *row[2:]) for row in images}
-    assert pq.read_table(tmp_path / "export" / "clothing_prediction_log.parquet").num_rows == len(log)
+    assert pq.read_table(tmp_path / "export" / "clothing_prediction_log.parquet").num_rows == len(
+        log
+    )
 
 
 def test_everything_goes_and_a_second_time_is_fine(connection, tmp_path):
@@ -53,7 +62,9 @@ def test_a_database_that_was_there_before_stays(connection):
     assert database_exists(connection, DATABASE) and listing(connection, DATABASE) == []
 
 
-@pytest.mark.parametrize("thing", ["table mine (a number)", "view mine as select 1 as a", "stage mine"])
+@pytest.mark.parametrize(
+    "thing", ["table mine (a number)", "view mine as select 1 as a", "stage mine"]
+)
 def test_what_is_not_the_tutorials_stays(connection, thing):
     execute(connection, f"create {thing}")
     said = drop_everything(connection, DATABASE, made_database=True)

@@ -10,16 +10,20 @@ from types import SimpleNamespace
 import dask
 import pytest
 import torch
-from certificates import Authority
 from distributed import Client, LocalCluster
-from remote_cluster import RemoteCluster
+from scenery.certificates import Authority
+from scenery.remote_cluster import RemoteCluster
 
 from helpers import model as models
-from helpers.cluster import SLOTS, loaded_models, send_model, start_cluster
-from helpers.shipping import version_skew
-from helpers.task import Batch, classify_batch
+from helpers.cluster.elsewhere import version_skew
+from helpers.cluster.loading import loaded_models, send_model
+from helpers.cluster.start import SLOTS, start_cluster
+from helpers.cluster.task import Batch, classify_batch
+from helpers.files import digest_of
 
-pytestmark = pytest.mark.timeout(900)  # what may take minutes on a busy machine is to import torch in each process
+pytestmark = pytest.mark.timeout(
+    900
+)  # what may take minutes on a busy machine is to import torch in each process
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,9 @@ def checkpoints(tmp_path_factory) -> list[Path]:
 @pytest.fixture(scope="module")
 def remote():
     """A scheduler with one worker, as an operator starts them: given by address, with Dask's own settings."""
-    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
+    ) as cluster:
         yield cluster
 
 
@@ -47,11 +53,14 @@ def no_cluster_named(monkeypatch):
 
 
 def test_importing_the_client_side_loads_no_torch():
-    code = "import sys, helpers.cluster; sys.exit('torch' in sys.modules or 'dask_saturn' in sys.modules)"
+    modules = "sys, helpers.cluster.start, helpers.cluster.loading"
+    code = f"import {modules}; sys.exit('torch' in sys.modules or 'dask_saturn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_local_cluster_fills_the_cores_once_and_closes_with_its_client(no_cluster_named, checkpoints):
+def test_local_cluster_fills_the_cores_once_and_closes_with_its_client(
+    no_cluster_named, checkpoints
+):
     with start_cluster() as client:
         cores = len(os.sched_getaffinity(0))
         assert list(client.nthreads().values()) == [SLOTS] * cores
@@ -74,7 +83,7 @@ def test_auto_takes_the_address_in_the_environment(no_cluster_named, monkeypatch
 def test_a_model_is_loaded_once_and_replaced_by_another(remote, checkpoints):
     with start_cluster(remote.scheduler_address) as client:
         first = send_model(client, checkpoints[0])
-        assert first == models.digest(checkpoints[0]) and set(loaded_models(client).values()) == {first}
+        assert first == digest_of(checkpoints[0]) and set(loaded_models(client).values()) == {first}
         loaded = client.run(lambda dask_worker: id(dask_worker.predictor))
         send_model(client, checkpoints[0])
         assert client.run(lambda dask_worker: id(dask_worker.predictor)) == loaded
@@ -108,7 +117,9 @@ def test_a_restarted_local_worker_takes_the_model_that_was_sent_and_no_other(che
         os.replace(shutil.copy(checkpoints[1], tmp_path / "new.pt"), path)
         client.restart(timeout=300)
         assert list(loaded_models(client).values()) == [""]
-        with pytest.raises(RuntimeError, match=r"send_model before classify, and again if its file has changed"):
+        with pytest.raises(
+            RuntimeError, match=r"send_model before classify, and again if its file has changed"
+        ):
             client.submit(classify_batch, Batch([], [], digest)).result()
         path.unlink()
         client.restart(timeout=300)
@@ -128,7 +139,11 @@ def test_a_silent_address_is_named(monkeypatch):
 
 
 def test_local_workers_do_not_inherit_secrets(no_cluster_named, monkeypatch):
-    secrets = {"SNOWFLAKE_USER": "s3cret-1", "SNOWFLAKE_PRIVATE_KEY_FILE_PWD": "s3cret-2", "SATURN_TOKEN": "s3cret-3"}
+    secrets = {
+        "SNOWFLAKE_USER": "s3cret-1",
+        "SNOWFLAKE_PRIVATE_KEY_FILE_PWD": "s3cret-2",
+        "SATURN_TOKEN": "s3cret-3",
+    }
     secrets |= {"AZURE_STORAGE_KEY": "s3cret-5", "AZURE_STORAGE_CONNECTION_STRING": "s3cret-6"}
     kept = {"COMPUTE_THREADS", "PATH", "TUTORIAL_BACKEND"}
     monkeypatch.setenv("TUTORIAL_BACKEND", "local")
@@ -157,7 +172,10 @@ def test_a_cluster_object_is_taken_as_it_is(remote):
     package, path = sys.modules["helpers"], list(sys.path)
     with start_cluster(remote) as client:
         assert version_skew(client) == []
-        assert all("helpers.zip" in file for file in client.run(lambda: __import__("helpers").__file__).values())
+        assert all(
+            "helpers.zip" in file
+            for file in client.run(lambda: __import__("helpers").__file__).values()
+        )
     assert sys.modules["helpers"] is package and sys.path == path
     assert remote.scheduler.status.name == "running"
 
@@ -165,7 +183,9 @@ def test_a_cluster_object_is_taken_as_it_is(remote):
 def test_other_versions_on_a_worker_are_named_before_it_gets_work(elsewhere, tmp_path):
     """A worker on which another torch is installed."""
     (tmp_path / "torch-1.0.0.dist-info").mkdir()
-    (tmp_path / "torch-1.0.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0.0\n")
+    (tmp_path / "torch-1.0.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torch\nVersion: 1.0.0\n"
+    )
     path = elsewhere.environment["PYTHONPATH"]
     elsewhere.environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), path])
     with Client(elsewhere.address) as client:
@@ -173,7 +193,9 @@ def test_other_versions_on_a_worker_are_named_before_it_gets_work(elsewhere, tmp
         before = list(client.nthreads())
     elsewhere.scale(2)
     elsewhere.environment["PYTHONPATH"] = path
-    with pytest.raises(RuntimeError, match=rf"torch \({torch.__version__.split('+')[0]} here, 1.0.0 on 1 of 3\)"):
+    with pytest.raises(
+        RuntimeError, match=rf"torch \({torch.__version__.split('+')[0]} here, 1.0.0 on 1 of 3\)"
+    ):
         start_cluster(elsewhere.address, 2, wait_s=300)
     with Client(elsewhere.address) as client:
         (other,) = set(client.nthreads()) - set(before)
@@ -183,14 +205,19 @@ def test_other_versions_on_a_worker_are_named_before_it_gets_work(elsewhere, tmp
 
 def test_another_python_is_named(elsewhere, monkeypatch):
     monkeypatch.setattr(
-        "distributed.versions.sys", SimpleNamespace(**vars(sys) | {"version_info": (3, 99, 1, "final", 0)})
+        "distributed.versions.sys",
+        SimpleNamespace(**vars(sys) | {"version_info": (3, 99, 1, "final", 0)}),
     )
-    with pytest.raises(RuntimeError, match=r"python \(3\.99\.1 here, 3\.\d+\.\d+ on 2 of 2\).*requirements.txt"):
+    with pytest.raises(
+        RuntimeError, match=r"python \(3\.99\.1 here, 3\.\d+\.\d+ on 2 of 2\).*requirements.txt"
+    ):
         start_cluster(elsewhere.address)
 
 
 def test_a_scheduler_without_workers_is_named(elsewhere):
-    with pytest.raises(ConnectionError, match=f"of 9 workers came to the scheduler at {elsewhere.address} in 0.1 s"):
+    with pytest.raises(
+        ConnectionError, match=f"of 9 workers came to the scheduler at {elsewhere.address} in 0.1 s"
+    ):
         start_cluster(elsewhere.address, 9, wait_s=0.1)
 
 
@@ -223,7 +250,9 @@ def test_tls_is_used_where_it_is_configured(encrypted, monkeypatch):
 
 def test_tls_without_certificates_or_with_foreign_ones_is_named(encrypted, tmp_path):
     cluster, _ = encrypted
-    with pytest.raises(ConnectionError, match=rf"at {cluster.address} \(TypeError.*distributed\.comm\.tls"):
+    with pytest.raises(
+        ConnectionError, match=rf"at {cluster.address} \(TypeError.*distributed\.comm\.tls"
+    ):
         start_cluster(cluster.address)
     foreign = configured(Authority(tmp_path)) | {"distributed.comm.timeouts.connect": "2s"}
     with (

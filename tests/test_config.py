@@ -29,6 +29,11 @@ def test_identifier_refuses_what_could_be_more_than_a_name(name):
 
 def test_home_moves_everything(monkeypatch, tmp_path):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
-    for path in (config.runs_folder(), config.cache_folder(), config.trained_model(), config.images_folder()):
+    for path in (
+        config.runs_folder(),
+        config.cache_folder(),
+        config.trained_model(),
+        config.images_folder(),
+    ):
         assert path.is_relative_to(tmp_path)
     assert config.images_folder(str(tmp_path / "x")) == tmp_path / "x"

@@ -7,13 +7,16 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from drawing import draw_folder
-from faulty_server import FaultyServer
+from scenery.drawing import draw_folder
+from scenery.faulty_server import FaultyServer
 from torch.utils.data import DataLoader
 
-from helpers import snowflake, stage
-from helpers.dataset import ImageFolder, SnowflakeImageFolder, data_digest, label_of
+from helpers.folders import data_digest, label_of
 from helpers.images import Downloader, ImageError, evaluation_transform
+from helpers.snowflake import stage
+from helpers.snowflake.connection import connect, run_file
+from helpers.training.dataset import ImageFolder
+from helpers.training.snowflake_folder import SnowflakeImageFolder
 
 TO_SQUARE = partial(evaluation_transform, size=24)
 
@@ -24,22 +27,24 @@ def folder(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def staged(tmp_path_factory, sandbox):
+def staged(tmp_path_factory, running_standin):
     """A table and a stage that hold twelve images, in a database of their own."""
     folder = draw_folder(tmp_path_factory.mktemp("staged") / "train", n=4)
-    connection = snowflake.connect("local")
-    snowflake.run_file(connection, "sql/01_create_database.sql", database_name="DATASET_TESTS")
+    connection = connect("local")
+    run_file(connection, "sql/01_create_database.sql", database_name="DATASET_TESTS")
     for file in ("02_create_stages", "03_create_tables"):
-        snowflake.run_file(connection, f"sql/{file}.sql")
+        run_file(connection, f"sql/{file}.sql")
     stage.sync(connection, folder, "clothing_dataset_train")
-    snowflake.run_file(connection, "sql/04_load_tables.sql")
+    run_file(connection, "sql/04_load_tables.sql")
     yield folder, connection
     connection.close()
 
 
 def images_of(staged, **options) -> SnowflakeImageFolder:
     options = {"transform": TO_SQUARE, "side": 32} | options
-    return SnowflakeImageFolder("clothing_train", "relative_path", "clothing_dataset_train", staged[1], **options)
+    return SnowflakeImageFolder(
+        "clothing_train", "relative_path", "clothing_dataset_train", staged[1], **options
+    )
 
 
 def test_label_is_the_lowest_folder_compared_exactly():
@@ -51,7 +56,11 @@ def test_label_is_the_lowest_folder_compared_exactly():
 def test_folder_gives_images_and_labels(folder):
     data = ImageFolder(folder, transform=TO_SQUARE, target_transform=lambda label: label + 100)
     image, label = data[11]
-    assert len(data) == 12 and data.classes == ["hat", "shirt", "t-shirt"] and data.class_to_idx["t-shirt"] == 2
+    assert (
+        len(data) == 12
+        and data.classes == ["hat", "shirt", "t-shirt"]
+        and data.class_to_idx["t-shirt"] == 2
+    )
     assert image.shape == (3, 24, 24) and image.dtype == torch.uint8 and label == 102
 
 
@@ -127,9 +136,14 @@ def test_loader_workers_hold_no_connection(staged, method):
 def test_expired_urls_are_signed_anew(staged):
     data = images_of(staged, url_seconds=1)
     signed = []
-    sign, data._sign_urls = data._sign_urls, lambda *a, **k: signed.append(k["paths"]) or sign(*a, **k)
+    sign, data._sign_urls = (
+        data._sign_urls,
+        lambda *a, **k: signed.append(k["paths"]) or sign(*a, **k),
+    )
     data.__getitems__([0, 1])
-    data._urls = {path: (url, time.monotonic() + 3600) for path, (url, _) in data._urls.items()}  # believed good
+    data._urls = {
+        path: (url, time.monotonic() + 3600) for path, (url, _) in data._urls.items()
+    }  # believed good
     time.sleep(2.1)
     assert data[0][0].shape == (3, 24, 24)  # 403, signed anew
     assert [len(paths) for paths in signed] == [12, 1] and signed[1] == data.paths[:1]
@@ -184,7 +198,9 @@ def test_what_is_no_image_is_left_out_with_its_path(staged, tmp_path):
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 10  # nothing broken is kept
     with FaultyServer(folder, busy=1) as server:
         data = behind(server, images_of(staged, downloader=quick, on_error="raise"))
-        with pytest.raises(ImageError, match=r"hat/000\.jpg: download failed after 2 attempts: HTTP status 503"):
+        with pytest.raises(
+            ImageError, match=r"hat/000\.jpg: download failed after 2 attempts: HTTP status 503"
+        ):
             data.__getitems__([0])
 
 

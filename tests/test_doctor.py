@@ -7,13 +7,16 @@ from types import SimpleNamespace
 import dask
 import pytest
 from distributed import LocalCluster
-from drawing import draw_folder
-from recording_proxy import recording_proxy
+from scenery.drawing import draw_folder
+from scenery.recording_proxy import recording_proxy
 
-from helpers import config, login, model, runs, snowflake, stage
-from helpers.doctor import __main__ as doctor
-from helpers.doctor import images, machine
-from helpers.doctor.patient import Patient
+from helpers import config, model, runs
+from helpers.commands import doctor
+from helpers.commands.doctor import images, machine
+from helpers.commands.doctor.patient import Patient
+from helpers.files import digest_of
+from helpers.snowflake import login, stage
+from helpers.snowflake.connection import execute, run_file
 
 CLOSED = "http://127.0.0.1:9/image.jpg?signature=s3cret"  # the discard port: nobody listens
 
@@ -21,7 +24,13 @@ CLOSED = "http://127.0.0.1:9/image.jpg?signature=s3cret"  # the discard port: no
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """No settings and no runs of whoever runs the tests."""
-    for name in (*login.VARIABLES, login.CONNECTION_NAME, "TUTORIAL_BACKEND", "DASK_SCHEDULER_ADDRESS", "SATURN_TOKEN"):
+    for name in (
+        *login.VARIABLES,
+        login.CONNECTION_NAME,
+        "TUTORIAL_BACKEND",
+        "DASK_SCHEDULER_ADDRESS",
+        "SATURN_TOKEN",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SNOWFLAKE_HOME", str(tmp_path))
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path / "home"))
@@ -33,19 +42,25 @@ def home(tmp_path, monkeypatch):
 def patient(connection, tmp_path):
     """One who has been through notebook 01, with six test images."""
     for name in ("02_create_stages", "03_create_tables"):
-        snowflake.run_file(connection, f"sql/{name}.sql")
+        run_file(connection, f"sql/{name}.sql")
     folder = draw_folder(tmp_path / "images", n=2)
     for name in images.STAGES:
         stage.sync(connection, folder, name)
-    snowflake.run_file(connection, "sql/04_load_tables.sql")
+    run_file(connection, "sql/04_load_tables.sql")
     return Patient("local", "TESTS", connection=connection)
 
 
 @pytest.fixture
-def account(sandbox, monkeypatch):
+def account(running_standin, monkeypatch):
     """The stand-in as an account, through a proxy whose `fault` changes what it answers."""
-    with recording_proxy(sandbox) as proxy:
-        settings = {"account": "me", "user": "u", "password": "p", "warehouse": "WH", "host": "127.0.0.1"}
+    with recording_proxy(running_standin) as proxy:
+        settings = {
+            "account": "me",
+            "user": "u",
+            "password": "p",
+            "warehouse": "WH",
+            "host": "127.0.0.1",
+        }
         for name, value in (settings | {"port": str(proxy.port), "protocol": "http"}).items():
             monkeypatch.setenv(f"SNOWFLAKE_{name.upper()}", value)
         yield proxy
@@ -81,8 +96,18 @@ def rows(*found: dict) -> dict:
         }
         for name in found[0]
     ]
-    data = {"rowtype": columns, "rowset": [list(row.values()) for row in found], "queryResultFormat": "json"}
-    data |= {"total": len(found), "returned": len(found), "queryId": "q", "statementTypeId": 4096, "parameters": []}
+    data = {
+        "rowtype": columns,
+        "rowset": [list(row.values()) for row in found],
+        "queryResultFormat": "json",
+    }
+    data |= {
+        "total": len(found),
+        "returned": len(found),
+        "queryId": "q",
+        "statementTypeId": 4096,
+        "parameters": [],
+    }
     return {"data": data, "success": True, "code": None, "message": None}
 
 
@@ -90,7 +115,9 @@ def test_python_must_be_one_of_ours(monkeypatch):
     assert one("Python")[0] == "ok"
     monkeypatch.setattr(machine.platform, "python_version", lambda: "3.9.1")
     state, text = one("Python")
-    assert state == "failed" and text.startswith("3.9.1, wanted is") and "make setup PYTHON=" in text
+    assert (
+        state == "failed" and text.startswith("3.9.1, wanted is") and "make setup PYTHON=" in text
+    )
 
 
 def test_packages_are_judged_by_project_and_lock(monkeypatch):
@@ -137,7 +164,11 @@ def test_backend_says_why(monkeypatch):
 
 def test_log_in_without_settings_names_them():
     _, [(state, text)] = logged_in()
-    assert state == "failed" and "SNOWFLAKE_ACCOUNT, SNOWFLAKE_USER" in text and "Use your own account" in text
+    assert (
+        state == "failed"
+        and "SNOWFLAKE_ACCOUNT, SNOWFLAKE_USER" in text
+        and "Use your own account" in text
+    )
 
 
 def test_log_in_that_is_refused_fails(account):
@@ -166,9 +197,13 @@ def test_without_log_in_nothing_of_the_account_is_looked_at():
         assert one(check, Patient("snowflake"))[0] == "warning"
 
 
-@pytest.mark.parametrize("name, state", [("TELLER", "ok"), ("ACCOUNTADMIN", "warning"), (None, "failed")])
+@pytest.mark.parametrize(
+    "name, state", [("TELLER", "ok"), ("ACCOUNTADMIN", "warning"), (None, "failed")]
+)
 def test_role_is_one_made_for_the_work(account, name, state):
-    account.fault = lambda path, body: rows({"R": name}) if "current_role" in body.get("sqlText", "") else None
+    account.fault = lambda path, body: (
+        rows({"R": name}) if "current_role" in body.get("sqlText", "") else None
+    )
     patient, _ = logged_in()
     assert one("role", patient)[0] == state
     patient.connection.close()
@@ -177,7 +212,11 @@ def test_role_is_one_made_for_the_work(account, name, state):
 @pytest.mark.parametrize(
     "shown, state, text",
     [
-        ({"size": "X-Small", "auto_suspend": "60"}, "ok", "WH, X-Small, suspends itself after 60 s"),
+        (
+            {"size": "X-Small", "auto_suspend": "60"},
+            "ok",
+            "WH, X-Small, suspends itself after 60 s",
+        ),
         ({"size": "X-Small", "auto_suspend": "600"}, "warning", "AUTO_SUSPEND = 60 costs less"),
         ({"size": "Large", "auto_suspend": "60"}, "warning", "WH, Large"),
         ({"size": "X-Small", "auto_suspend": None}, "warning", "never suspends itself"),
@@ -187,7 +226,11 @@ def test_role_is_one_made_for_the_work(account, name, state):
 def test_warehouse_is_small_and_sleeps(account, shown, state, text):
     def fault(path: str, body: dict) -> dict | None:
         statement = body.get("sqlText", "").lower()
-        return rows({"name": "WH"} | shown) if shown and statement.startswith("show warehouses") else None
+        return (
+            rows({"name": "WH"} | shown)
+            if shown and statement.startswith("show warehouses")
+            else None
+        )
 
     account.fault = fault
     patient, _ = logged_in()
@@ -199,7 +242,10 @@ def test_warehouse_is_small_and_sleeps(account, shown, state, text):
 def test_no_warehouse_fails(account, monkeypatch):
     monkeypatch.delenv("SNOWFLAKE_WAREHOUSE")
     patient, _ = logged_in()
-    assert one("warehouse", patient) == ("failed", "none: cannot be used | Set SNOWFLAKE_WAREHOUSE to one you may use.")
+    assert one("warehouse", patient) == (
+        "failed",
+        "none: cannot be used | Set SNOWFLAKE_WAREHOUSE to one you may use.",
+    )
     patient.connection.close()
 
 
@@ -210,7 +256,10 @@ def granted(*lines: str):
         role, _, rest = line.partition(": ")
         privileges, _, place = rest.partition(" on ")
         kind, _, name = place.partition(" ")
-        held += [(role, {"privilege": p, "granted_on": kind, "name": name}) for p in privileges.split(", ")]
+        held += [
+            (role, {"privilege": p, "granted_on": kind, "name": name})
+            for p in privileges.split(", ")
+        ]
 
     def fault(path: str, body: dict) -> dict | None:
         words = body.get("sqlText", "").lower().split()
@@ -249,17 +298,28 @@ def test_each_missing_grant_is_named(account, patient):
         account.fault = granted(*(line for line in ALL if line != missing))
         failed = [text for state, text in look("grants", on_account) if state == "failed"]
         place = missing.partition(" on ")[2].partition(" ")[2]
-        expected = [place] if place != "PAINTER" else ["TESTS.PUBLIC", "CLOTHING_DATASET", "CLOTHING_DATASET_TRAIN"]
-        assert len(failed) == len(expected) and all(name in text for name, text in zip(expected, failed)), missing
-        assert all("As administrator: grant " in text and text.endswith("to role SANDBOX_ROLE;") for text in failed)
+        expected = (
+            [place]
+            if place != "PAINTER"
+            else ["TESTS.PUBLIC", "CLOTHING_DATASET", "CLOTHING_DATASET_TRAIN"]
+        )
+        assert len(failed) == len(expected) and all(
+            name in text for name, text in zip(expected, failed)
+        ), missing
+        assert all(
+            "As administrator: grant " in text and text.endswith("to role SANDBOX_ROLE;")
+            for text in failed
+        )
     on_account.connection.close()
 
 
 def test_external_stages_need_usage_only(account, connection):
-    snowflake.run_file(connection, "sql/02_create_stages_external.sql")
+    run_file(connection, "sql/02_create_stages_external.sql")
     account.fault = granted("sandbox_role: USAGE on STAGE TESTS.PUBLIC.CLOTHING_DATASET")
     on_account, _ = logged_in()
-    states = {text.split(" |")[0]: state for state, text in look("grants", on_account) if "stage " in text}
+    states = {
+        text.split(" |")[0]: state for state, text in look("grants", on_account) if "stage " in text
+    }
     assert states == {
         "USAGE on stage TESTS.PUBLIC.CLOTHING_DATASET": "ok",
         "SANDBOX_ROLE lacks USAGE on stage TESTS.PUBLIC.CLOTHING_DATASET_TRAIN": "failed",
@@ -268,7 +328,10 @@ def test_external_stages_need_usage_only(account, connection):
 
 
 def test_without_database_the_right_to_make_one_is_needed(account, monkeypatch):
-    for held, states in ((ALL[:1], ["ok", "failed"]), ((ALL[0], "public: CREATE DATABASE on ACCOUNT X"), ["ok", "ok"])):
+    for held, states in (
+        (ALL[:1], ["ok", "failed"]),
+        ((ALL[0], "public: CREATE DATABASE on ACCOUNT X"), ["ok", "ok"]),
+    ):
         account.fault = granted(*held)
         on_account, _ = logged_in()
         on_account.database = "NOT_YET_THERE"
@@ -278,10 +341,14 @@ def test_without_database_the_right_to_make_one_is_needed(account, monkeypatch):
 
 def test_stage_that_is_not_server_side_encrypted_fails(patient):
     assert [state for state, _ in look("encryption", patient)] == ["ok", "ok"]
-    snowflake.execute(patient.connection, "create or replace stage clothing_dataset directory = (enable = true)")
+    execute(
+        patient.connection, "create or replace stage clothing_dataset directory = (enable = true)"
+    )
     (good, _), (bad, text) = sorted(look("encryption", patient), reverse=True)
     assert (good, bad) == ("ok", "failed")
-    assert "CLOTHING_DATASET is not SNOWFLAKE_SSE" in text and "drop stage CLOTHING_DATASET," in text
+    assert (
+        "CLOTHING_DATASET is not SNOWFLAKE_SSE" in text and "drop stage CLOTHING_DATASET," in text
+    )
 
 
 def test_directory_table_must_be_there_and_fresh(patient, tmp_path):
@@ -295,11 +362,16 @@ def test_directory_table_must_be_there_and_fresh(patient, tmp_path):
     state, text = look("directory", patient)[0]
     assert state == "warning" and "alter stage CLOTHING_DATASET refresh" in text
     sse = "encryption = (type = 'SNOWFLAKE_SSE')"
-    snowflake.execute(connection, f"create or replace stage clothing_dataset {sse}")
-    snowflake.execute(connection, f"create or replace stage clothing_dataset_train {sse} directory = (enable = true)")
+    execute(connection, f"create or replace stage clothing_dataset {sse}")
+    execute(
+        connection,
+        f"create or replace stage clothing_dataset_train {sse} directory = (enable = true)",
+    )
     (first, no_table), (second, empty) = look("directory", patient)
     assert (first, second) == ("failed", "warning")
-    assert "set directory = (enable = true)" in no_table and "CLOTHING_DATASET_TRAIN is empty" in empty
+    assert (
+        "set directory = (enable = true)" in no_table and "CLOTHING_DATASET_TRAIN is empty" in empty
+    )
 
 
 def test_image_is_fetched_and_decoded(patient):
@@ -309,19 +381,24 @@ def test_image_is_fetched_and_decoded(patient):
 
 
 def test_image_of_a_scrambling_stage_fails(patient, tmp_path):
-    snowflake.execute(patient.connection, "create or replace stage clothing_dataset directory = (enable = true)")
+    execute(
+        patient.connection, "create or replace stage clothing_dataset directory = (enable = true)"
+    )
     stage.sync(patient.connection, tmp_path / "images", "clothing_dataset")
-    snowflake.execute(patient.connection, "alter stage clothing_dataset refresh")
+    execute(patient.connection, "alter stage clothing_dataset refresh")
     state, text = one("image", patient)
     assert state == "failed" and "not a readable image" in text and "encryption" in text
 
 
 @pytest.mark.parametrize(
-    "wrong, seen", [(lambda url: url + "0", "refused (403)"), (lambda url: CLOSED, "firewall or proxy")]
+    "wrong, seen",
+    [(lambda url: url + "0", "refused (403)"), (lambda url: CLOSED, "firewall or proxy")],
 )
 def test_image_behind_a_bad_url_fails(patient, monkeypatch, wrong, seen):
     sign = images.sign_urls
-    monkeypatch.setattr(images, "sign_urls", lambda *args, **more: [wrong(url) for url in sign(*args, **more)])
+    monkeypatch.setattr(
+        images, "sign_urls", lambda *args, **more: [wrong(url) for url in sign(*args, **more)]
+    )
     state, text = one("image", patient)
     assert state == "failed" and seen in text and "signature=" not in text and "s3cret" not in text
 
@@ -342,7 +419,7 @@ def test_model_is_found_by_its_digest(patient, home):
     card = model.ModelCard("resnet18", ["hat", "shirt"], 32, "d", "digest")
     model.save(model.Classifier(model.build("resnet18", 2), card), config.trained_model())
     state, text = one("model", patient)
-    assert state == "ok" and model.digest(config.trained_model())[:12] in text
+    assert state == "ok" and digest_of(config.trained_model())[:12] in text
     runs.with_model(run, "another digest")
     assert one("model", patient)[0] == "warning"
     config.trained_model().write_bytes(config.trained_model().read_bytes()[:1000])
@@ -352,7 +429,9 @@ def test_model_is_found_by_its_digest(patient, home):
 
 def test_workers_must_come_and_reach_the_stage(patient):
     one("image", patient)
-    with LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=None) as cluster:
+    with LocalCluster(
+        n_workers=1, processes=False, protocol="tcp://", dashboard_address=None
+    ) as cluster:
         patient.cluster = cluster.scheduler_address
         assert [state for state, _ in look("Dask", patient)] == ["ok", "ok"]
         patient.url = CLOSED
@@ -373,15 +452,17 @@ def test_saturn_is_not_started_by_itself(monkeypatch):
     assert state == "warning" and "--cluster saturn" in text
 
 
-def test_before_notebook_01_nothing_fails(sandbox, capsys):
+def test_before_notebook_01_nothing_fails(running_standin, capsys):
     assert doctor.main(["--database", "NOT_YET_THERE", "--cluster", "local", "--json"]) == 0
     lines = json.loads(capsys.readouterr().out)
     assert {line["check"] for line in lines} == set(doctor.CHECKS)
-    missing = {line["check"] for line in lines if "Run notebook 01" in line["seen"] + line["remedy"]}
+    missing = {
+        line["check"] for line in lines if "Run notebook 01" in line["seen"] + line["remedy"]
+    }
     assert {"database", "encryption", "directory", "image", "model"} <= missing
 
 
-def test_failure_gives_exit_code_1_and_its_remedy(sandbox, monkeypatch, capsys):
+def test_failure_gives_exit_code_1_and_its_remedy(running_standin, monkeypatch, capsys):
     monkeypatch.setattr(doctor, "CHECKS", {"disk": machine.disk})
     monkeypatch.setattr(machine, "DISK_GB", (1e9, 1e9))
     assert doctor.main([]) == 1

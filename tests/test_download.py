@@ -4,9 +4,9 @@ import threading
 import zipfile
 
 import pytest
-from drawing import draw_folder
+from scenery.drawing import draw_folder
 
-from helpers.download import download
+from helpers.commands.download import download
 
 COUNTS = {"train": 6, "validation": 3}
 
@@ -31,7 +31,10 @@ def url(tmp_path):
 
 def test_archive_becomes_a_folder_of_splits(url, tmp_path):
     folder = download(tmp_path / "data" / "set", url, COUNTS)
-    assert len(list(folder.glob("train/*/*.jpg"))) == 6 and len(list(folder.glob("validation/*/*.jpg"))) == 3
+    assert (
+        len(list(folder.glob("train/*/*.jpg"))) == 6
+        and len(list(folder.glob("validation/*/*.jpg"))) == 3
+    )
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["set"]
     assert download(folder, "http://127.0.0.1:1/never-asked", COUNTS) == folder
 

@@ -3,22 +3,24 @@
 import urllib.request
 
 import pytest
-from predictions import draw_files, make_run, make_tables, tables_of
-from recording_proxy import DROP, LOST, recording_proxy
+from scenery.predictions import draw_files, make_run, make_tables, tables_of
+from scenery.recording_proxy import DROP, LOST, recording_proxy
 from snowflake import connector
 from snowflake.connector.errors import Error
 
-from helpers import sandbox, snowflake
-from helpers.sandbox.lifecycle import DIRECT
-from helpers.writeback import write_back
+import standin
+from helpers.snowflake.connection import connect, execute, parameters, query
+from helpers.snowflake.listing import list_files, sign_urls
+from helpers.snowflake.writeback import write_back
+from standin.lifecycle import DIRECT
 
 DATABASE = "FAULTY"
 
 
 @pytest.fixture
-def proxied(sandbox):
+def proxied(standin):
     """A proxy and a connection through it."""
-    with recording_proxy(sandbox) as proxy:
+    with recording_proxy(standin) as proxy:
         connection = through(proxy)
         yield proxy, connection
         proxy.fault = lambda path, body: None
@@ -26,9 +28,9 @@ def proxied(sandbox):
 
 
 def through(proxy):
-    connection = connector.connect(**snowflake.parameters("local") | {"port": proxy.port})
-    snowflake.execute(connection, f"create database if not exists {DATABASE}")
-    snowflake.execute(connection, f"use schema {DATABASE}.public")
+    connection = connector.connect(**parameters("local") | {"port": proxy.port})
+    execute(connection, f"create database if not exists {DATABASE}")
+    execute(connection, f"use schema {DATABASE}.public")
     return connection
 
 
@@ -61,45 +63,49 @@ def refusal(code: int, message: str) -> dict:
 def test_connection_that_breaks_is_no_matter(proxied, fault):
     """The connector sends the request again, by the same number, and the server runs it once."""
     proxy, connection = proxied
-    snowflake.execute(connection, "create or replace table counted (n number)")
+    execute(connection, "create or replace table counted (n number)")
     proxy.fault = once(fault, "insert")
-    snowflake.execute(connection, "insert into counted values (1)")
-    assert snowflake.execute(connection, "select count(*) from counted") == [(1,)]
+    execute(connection, "insert into counted values (1)")
+    assert execute(connection, "select count(*) from counted") == [(1,)]
     assert sum(text.startswith("insert") for text in proxy.statements()) == 2
 
 
 def test_reads_go_on_after_the_session_has_ended(proxied, tmp_path):
     proxy, connection = proxied
     make_tables(connection, draw_files(tmp_path / "files"), DATABASE)
-    listed = snowflake.list_files(connection, "clothing_test", "relative_path", "clothing_dataset")
+    listed = list_files(connection, "clothing_test", "relative_path", "clothing_dataset")
     ended(proxy)
-    assert snowflake.list_files(connection, "clothing_test", "relative_path", "clothing_dataset") == listed
-    assert len(snowflake.query(connection, "select * from clothing_test")) == len(listed)
+    assert list_files(connection, "clothing_test", "relative_path", "clothing_dataset") == listed
+    assert len(query(connection, "select * from clothing_test")) == len(listed)
     paths = [path for path, _, _ in listed]
-    assert len(snowflake.sign_urls(connection, "clothing_dataset", paths)) == len(paths)
+    assert len(sign_urls(connection, "clothing_dataset", paths)) == len(paths)
     with pytest.raises(Error, match=r"The session is gone. Run the notebook again"):
-        snowflake.execute(connection, "update clothing_test set type = 'hat'")
+        execute(connection, "update clothing_test set type = 'hat'")
 
 
 def test_reads_go_on_after_the_server_was_started_again(tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_SANDBOX", str(tmp_path / "own"))
-    connection = snowflake.connect("local")
-    snowflake.execute(connection, "create database restarted")
-    snowflake.execute(connection, "create table restarted.public.kept as select 1 as n")
-    port = sandbox.status().port
-    sandbox.stop()
-    sandbox.ensure_running(port=port)
+    connection = connect("local")
+    execute(connection, "create database restarted")
+    execute(connection, "create table restarted.public.kept as select 1 as n")
+    port = standin.status().port
+    standin.stop()
+    standin.ensure_running(port=port)
     try:
-        assert snowflake.query(connection, "select n from kept").N.tolist() == [1]
+        assert query(connection, "select n from kept").N.tolist() == [1]
         with pytest.raises(Error, match=r"The session is gone"):
-            snowflake.execute(connection, "insert into kept values (2)")
+            execute(connection, "insert into kept values (2)")
     finally:
         connection.close()
-        sandbox.stop()
+        standin.stop()
 
 
-@pytest.mark.parametrize("moment", ["create or replace temporary table", "put", "begin", "merge", "insert", "commit"])
-def test_write_back_is_whole_or_not_there_when_the_session_ends(proxied, tmp_path, monkeypatch, moment):
+@pytest.mark.parametrize(
+    "moment", ["create or replace temporary table", "put", "begin", "merge", "insert", "commit"]
+)
+def test_write_back_is_whole_or_not_there_when_the_session_ends(
+    proxied, tmp_path, monkeypatch, moment
+):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
     proxy, connection = proxied
     make_tables(connection, draw_files(tmp_path / "files"), DATABASE)
@@ -118,7 +124,11 @@ def test_write_back_is_whole_or_not_there_when_the_session_ends(proxied, tmp_pat
     "code, said, advice",
     [
         (606, "No active warehouse selected in the current session.", "SNOWFLAKE_WAREHOUSE"),
-        (90073, "Warehouse 'W' cannot be resumed because its resource monitor has exceeded its quota.", "its limit"),
+        (
+            90073,
+            "Warehouse 'W' cannot be resumed because its resource monitor has exceeded its quota.",
+            "its limit",
+        ),
         (
             630,
             "Statement reached its statement timeout of 1 second(s) and was canceled.",
@@ -126,13 +136,18 @@ def test_write_back_is_whole_or_not_there_when_the_session_ends(proxied, tmp_pat
         ),
     ],
 )
-def test_message_says_what_to_do_and_nothing_is_written(proxied, tmp_path, monkeypatch, code, said, advice):
+def test_message_says_what_to_do_and_nothing_is_written(
+    proxied, tmp_path, monkeypatch, code, said, advice
+):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
     proxy, connection = proxied
     make_tables(connection, draw_files(tmp_path / "files"), DATABASE)
     run = make_run(connection, "run", DATABASE)
     before = tables_of(connection)
-    for statement, act in (("select", snowflake.query), ("merge", lambda connection, _: write_back(connection, run))):
+    for statement, act in (
+        ("select", query),
+        ("merge", lambda connection, _: write_back(connection, run)),
+    ):
         proxy.fault = once(refusal(code, said), statement)
         with pytest.raises(Error) as caught:
             act(connection, "select 1")
@@ -142,15 +157,17 @@ def test_message_says_what_to_do_and_nothing_is_written(proxied, tmp_path, monke
 
 def test_statement_that_takes_too_long_is_stopped_and_named(proxied):
     _, connection = proxied
-    snowflake.execute(connection, "alter session set statement_timeout_in_seconds = 1")
+    execute(connection, "alter session set statement_timeout_in_seconds = 1")
     with pytest.raises(Error, match=r"statement timeout of 1 second.* Run the cell again"):
-        snowflake.query(connection, "select count(*) from table(generator(rowcount => 1000000000)) a, "
+        query(connection, "select count(*) from table(generator(rowcount => 1000000000)) a, "
             "table(generator(rowcount => 1000)) b where random() < 0")  # fmt: skip
-    assert snowflake.execute(connection, "select 1") == [(1,)]
+    assert execute(connection, "select 1") == [(1,)]
 
 
 def test_no_answer_at_all_is_named(proxied):
     proxy, connection = proxied
     proxy.fault = lambda path, body: DROP if "query-request" in path else None
-    with pytest.raises(Error, match=r"Snowflake does not answer, also after retries. Look at the network"):
-        snowflake.query(connection, "select 1")
+    with pytest.raises(
+        Error, match=r"Snowflake does not answer, also after retries. Look at the network"
+    ):
+        query(connection, "select 1")

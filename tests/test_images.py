@@ -7,10 +7,18 @@ import sys
 import numpy as np
 import pytest
 import torch
-from faulty_server import FaultyServer
 from PIL import Image
+from scenery.faulty_server import FaultyServer
 
-from helpers.images import MIN_SIDE, Downloader, ImageError, UrlExpired, decode, evaluation_transform, shrink
+from helpers.images import (
+    MIN_SIDE,
+    Downloader,
+    ImageError,
+    UrlExpired,
+    decode,
+    evaluation_transform,
+    shrink,
+)
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
 
@@ -54,7 +62,10 @@ def test_exif_orientation_is_applied():
     [
         (b"", "not a readable image"),
         (b"just text", "not a readable image"),
-        (encoded("RGB", "EPS"), "not a readable image"),  # a program, which Pillow would hand to Ghostscript
+        (
+            encoded("RGB", "EPS"),
+            "not a readable image",
+        ),  # a program, which Pillow would hand to Ghostscript
         (encoded("RGB", "JPEG")[:300], "not a readable image"),
         (encoded("RGB", "JPEG")[:-100], "JPEG image cannot be decoded"),
         (encoded("RGB", "PNG")[:900], "PNG image cannot be decoded"),
@@ -102,7 +113,8 @@ def photographs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "faults", [{"busy": 0.5, "busy_status": status} for status in (429, 500, 502, 503, 504)] + [{"cut": 0.5}]
+    "faults",
+    [{"busy": 0.5, "busy_status": status} for status in (429, 500, 502, 503, 504)] + [{"cut": 0.5}],
 )
 def test_errors_that_pass_are_tried_again(photographs, faults):
     names = sorted(path.name for path in photographs.iterdir())
@@ -149,7 +161,10 @@ def test_stalled_download_times_out_and_is_tried_again(photographs):
 
 
 def test_huge_file_is_refused_with_the_limit(photographs):
-    with FaultyServer(photographs) as server, pytest.raises(ImageError, match="larger than the limit of 100 bytes"):
+    with (
+        FaultyServer(photographs) as server,
+        pytest.raises(ImageError, match="larger than the limit of 100 bytes"),
+    ):
         Downloader(max_bytes=100)(server.sign(["0 ä+%.jpg"])[0])
 
 

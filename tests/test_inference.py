@@ -14,14 +14,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from faulty_server import FaultyServer
 from PIL import Image
+from scenery.faulty_server import FaultyServer
 
 from helpers import model as models
-from helpers.cluster import ModelPlugin, loaded_models, send_model, start_cluster
+from helpers.cluster.loading import ModelPlugin, loaded_models, send_model
+from helpers.cluster.predictor import Predictor
+from helpers.cluster.start import start_cluster
+from helpers.files import digest_of
 from helpers.images import decode
-from helpers.inference import SIGNED_AT_MOST, Table, _batches, classify, plan
-from helpers.runtime import Predictor
+from helpers.inference.classify import classify, plan
+from helpers.inference.schedule import SIGNED_AT_MOST
+from helpers.inference.schedule import batches as batches_of
+from helpers.inference.worklist import Worklist
 
 CLASSES = ["dress", "hat", "pants"]
 N_EACH = 8
@@ -33,7 +38,9 @@ def folder(tmp_path_factory) -> Path:
     for name in CLASSES:
         (root / name).mkdir()
         for i in range(N_EACH):
-            Image.fromarray(noise.integers(0, 256, (60, 80, 3), np.uint8)).save(root / name / f"{i}.jpg")
+            Image.fromarray(noise.integers(0, 256, (60, 80, 3), np.uint8)).save(
+                root / name / f"{i}.jpg"
+            )
     return root
 
 
@@ -78,7 +85,9 @@ def calm(client, folder, model_path, tmp_path_factory) -> Path:
 def assert_same_predictions(run: Path, calm: Path) -> None:
     ours, theirs = predictions(run), predictions(calm)
     assert ours["relative_path"].tolist() == theirs["relative_path"].tolist()
-    assert ours["type"].tolist() == theirs["type"].tolist() and ours["phash"].equals(theirs["phash"])
+    assert ours["type"].tolist() == theirs["type"].tolist() and ours["phash"].equals(
+        theirs["phash"]
+    )
     np.testing.assert_allclose(np.stack(ours["logits"]), np.stack(theirs["logits"]), atol=1e-4)
 
 
@@ -90,7 +99,9 @@ def assert_secret_nowhere(run: Path) -> None:
 def test_predictions_are_the_models_own(calm, folder, model_path):
     rows, model = predictions(calm), models.load(model_path)
     assert rows["label"].tolist() == [Path(path).parent.name for path in rows["relative_path"]]
-    images = torch.stack([model.prepare(decode((folder / path).read_bytes())) for path in rows["relative_path"]])
+    images = torch.stack(
+        [model.prepare(decode((folder / path).read_bytes())) for path in rows["relative_path"]]
+    )
     with torch.inference_mode():
         logits = model(images)
     confidence, index = model.probabilities(logits).max(1)
@@ -98,14 +109,18 @@ def test_predictions_are_the_models_own(calm, folder, model_path):
     np.testing.assert_allclose(rows["confidence"], confidence, atol=1e-5)
     assert rows["type"].tolist() == [CLASSES[i] for i in index]
     assert rows["phash"].str.fullmatch("[0-9a-f]{16}").all()
-    assert set(rows["model_digest"]) == {models.digest(model_path)}
+    assert set(rows["model_digest"]) == {digest_of(model_path)}
     assert str(rows["predicted_at"].dtype) == "datetime64[us, UTC]"
 
 
 def test_summary_and_report(calm):
     summary = json.loads((calm / "inference.json").read_text())
     assert (summary["listed"], summary["predicted"], summary["failed"]) == (24, 24, 0)
-    assert summary["classes"] == CLASSES and summary["temperature"] == 1.5 and summary["images_per_s"] > 0
+    assert (
+        summary["classes"] == CLASSES
+        and summary["temperature"] == 1.5
+        and summary["images_per_s"] > 0
+    )
     assert "<html" in (calm / "dask-report.html").read_text()
     assert_secret_nowhere(calm)
 
@@ -122,11 +137,15 @@ def test_faulty_server_loses_nothing(client, folder, model_path, calm, tmp_path,
     Image.new("RGB", (1, 1)).save(bad / "bad/pixel.jpg")
     Image.new("1", (30_000, 30_000)).save(bad / "bad/bomb.jpg", "PNG")
     Image.new("L", (10_000, 6_000)).save(bad / "bad/large.jpg")
-    broken = [f"bad/{name}.jpg" for name in ("bomb", "large", "missing", "pixel", "text", "truncated")]
+    broken = [
+        f"bad/{name}.jpg" for name in ("bomb", "large", "missing", "pixel", "text", "truncated")
+    ]
     frame = pd.concat([table(folder), table(folder).head(6).assign(RELATIVE_PATH=broken)])
     run = tmp_path / "run"
     with FaultyServer(bad, busy=0.2, cut=0.2) as server:
-        summary = classify(client, [frame], server.sign, run, model_path, batch_size=4, progress=False)
+        summary = classify(
+            client, [frame], server.sign, run, model_path, batch_size=4, progress=False
+        )
         assert server.statuses[503] and server.statuses["cut"]
     assert (summary["listed"], summary["predicted"], summary["failed"]) == (30, 24, 6)
     assert_same_predictions(run, calm)
@@ -148,7 +167,9 @@ def test_batches_shrink_at_the_end_and_are_signed_late(n):
         return [f"signed/{path}" for path in paths]
 
     batches = []
-    for batch in _batches(Table([rows], np.zeros(0, np.uint64)), sign, "digest", 16, chunk=80, slots=2):
+    for batch in batches_of(
+        Worklist([rows], np.zeros(0, np.uint64)), sign, "digest", 16, chunk=80, slots=2
+    ):
         batches.append(batch)
         assert sum(map(len, signed)) <= -(-sum(len(b.rows) for b in batches) // 80) * 80
     assert [row[1] for batch in batches for row in batch.rows] == paths
@@ -166,7 +187,9 @@ def test_expired_urls_are_signed_anew(client, folder, model_path, calm, tmp_path
             server.url_seconds = -1 if server.signed < 24 else 60
             return server.sign(paths)
 
-        summary = classify(client, [table(folder)], sign, tmp_path, model_path, batch_size=4, progress=False)
+        summary = classify(
+            client, [table(folder)], sign, tmp_path, model_path, batch_size=4, progress=False
+        )
         assert server.signed > 24 and server.statuses[403] == 24
     assert summary["predicted"] == 24
     assert_same_predictions(tmp_path, calm)
@@ -185,7 +208,9 @@ def test_duplicates_count_once_within_and_across_frames(client, folder, model_pa
     frame = table(folder).head(6)
     with FaultyServer(folder) as server:
         frames = [pd.concat([frame, frame.head(2)]), frame.tail(3)]
-        summary = classify(client, frames, server.sign, tmp_path, model_path, chunk=4, progress=False)
+        summary = classify(
+            client, frames, server.sign, tmp_path, model_path, chunk=4, progress=False
+        )
     assert (summary["listed"], summary["predicted"], summary["duplicates"]) == (6, 6, 5)
 
 
@@ -197,7 +222,9 @@ def test_empty_table(client, folder, model_path, tmp_path):
 def test_a_rerun_does_only_what_is_missing(client, folder, model_path, calm, tmp_path):
     run_calmly(client, folder, model_path, tmp_path, table(folder).head(10))
     with FaultyServer(folder) as server:
-        summary = classify(client, [table(folder)], server.sign, tmp_path, model_path, progress=False)
+        summary = classify(
+            client, [table(folder)], server.sign, tmp_path, model_path, progress=False
+        )
         assert sum(server.requests.values()) == 14
     assert (summary["listed"], summary["predicted"], summary["predicted_before"]) == (24, 24, 10)
     assert_same_predictions(tmp_path, calm)
@@ -240,10 +267,18 @@ def test_killed_and_late_workers(client, folder, model_path, calm, tmp_path):
         with FaultyServer(folder) as server:
             frames = [table(folder)]
             summary = classify(
-                client, frames, sign, tmp_path, model_path, chunk=4, batch_size=2, progress=False, report=False
+                client,
+                frames,
+                sign,
+                tmp_path,
+                model_path,
+                chunk=4,
+                batch_size=2,
+                progress=False,
+                report=False,
             )
         client.wait_for_workers(3, timeout=200)
-        assert set(loaded_models(client).values()) == {models.digest(model_path)}
+        assert set(loaded_models(client).values()) == {digest_of(model_path)}
     finally:
         client.cluster.scale(2)
     assert summary["predicted"] == 24
@@ -273,11 +308,15 @@ class DeadlyModel(ModelPlugin):
 @pytest.mark.timeout(600)  # four deaths, each followed by a worker's start
 def test_an_image_that_kills_workers_is_one_failure(folder, model_path, calm, tmp_path):
     deadly = table(folder)["RELATIVE_PATH"][3]
-    one_retry = dask.config.set({"distributed.scheduler.allowed-failures": 1})  # each death takes a worker's start
+    one_retry = dask.config.set(
+        {"distributed.scheduler.allowed-failures": 1}
+    )  # each death takes a worker's start
     with one_retry, FaultyServer(folder) as server, start_cluster("local", 2) as client:
         client.register_plugin(DeadlyModel(model_path, deadly))
         frames = [table(folder)]
-        summary = classify(client, frames, server.sign, tmp_path, model_path, batch_size=4, progress=False)
+        summary = classify(
+            client, frames, server.sign, tmp_path, model_path, batch_size=4, progress=False
+        )
     assert (summary["listed"], summary["predicted"], summary["failed"]) == (24, 23, 1)
     failures = pd.read_parquet(tmp_path / "failures")
     assert failures["relative_path"].tolist() == [deadly] and "died" in failures["reason"][0]
@@ -306,8 +345,15 @@ def test_all_faults_at_once(client, model_path, tmp_path):
 
     with FaultyServer(images, busy=0.2, cut=0.05, url_seconds=1) as server:
         run = tmp_path / "run"
-        summary = classify(client, [frame], sign, run, model_path, chunk=100, batch_size=8, progress=False)
-        assert killed and server.statuses[503] > 50 and server.statuses["cut"] > 10 and server.statuses[403]
+        summary = classify(
+            client, [frame], sign, run, model_path, chunk=100, batch_size=8, progress=False
+        )
+        assert (
+            killed
+            and server.statuses[503] > 50
+            and server.statuses["cut"] > 10
+            and server.statuses[403]
+        )
     assert (summary["listed"], summary["predicted"], summary["failed"]) == (600, 588, 12)
     assert_same_predictions(run, tmp_path / "calm")
     reasons = pd.read_parquet(run / "failures").set_index("relative_path")["reason"]
@@ -320,9 +366,9 @@ PROGRAM = """
     sys.path[:0] = {path!r}
     import pandas as pd
     from pathlib import Path
-    from faulty_server import FaultyServer
-    from helpers.cluster import start_cluster
-    from helpers.inference import classify
+    from scenery.faulty_server import FaultyServer
+    from helpers.cluster.start import start_cluster
+    from helpers.inference.classify import classify
     if __name__ == "__main__":
         with FaultyServer(Path({folder!r}), delay_s=0.2) as server, start_cluster("local", 1) as client:
             print(client.scheduler.address, flush=True)
@@ -338,8 +384,12 @@ def other_process(folder, model_path, tmp_path):
     table(folder).to_parquet(tmp_path / "table.parquet")
     values = {"path": sys.path, "folder": str(folder), "frame": str(tmp_path / "table.parquet")}
     program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(PROGRAM.format(**values, run=str(tmp_path / "run"), model=str(model_path))))
-    process = subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    program.write_text(
+        textwrap.dedent(PROGRAM.format(**values, run=str(tmp_path / "run"), model=str(model_path)))
+    )
+    process = subprocess.Popen(
+        [sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     yield process, process.stdout.readline().strip()
     process.kill()
     process.wait()
@@ -374,7 +424,15 @@ def test_lost_scheduler_is_named_and_parts_are_kept(folder, model_path, other_pr
 
         with pytest.raises(ConnectionError, match=address):
             classify(
-                client, [table(folder)], sign, run, model_path, chunk=2, batch_size=2, part_seconds=0, progress=False
+                client,
+                [table(folder)],
+                sign,
+                run,
+                model_path,
+                chunk=2,
+                batch_size=2,
+                part_seconds=0,
+                progress=False,
             )
     assert 0 < len(predictions(run)) < 24
     assert predictions(run)["relative_path"].is_unique
@@ -388,12 +446,15 @@ def test_onnx_runtime_agrees_with_pytorch(model_path):
 
 def test_onnx_runtime_agrees_on_photographs(model_path):
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    photographs = sorted(Path(__file__).parents[2].glob("shared/clothing-dataset-small/validation/*/*.jpg"))[::17]
+    photographs = sorted(
+        Path(__file__).parents[2].glob("shared/clothing-dataset-small/validation/*/*.jpg")
+    )[::17]
     if not photographs:
         pytest.skip("../shared/clothing-dataset-small is not there")
     model = models.load(model_path)
     assert_runtimes_agree(
-        model_path.read_bytes(), torch.stack([model.prepare(decode(path.read_bytes())) for path in photographs])
+        model_path.read_bytes(),
+        torch.stack([model.prepare(decode(path.read_bytes())) for path in photographs]),
     )
 
 
@@ -411,18 +472,31 @@ def test_send_model_names_a_missing_file(client, tmp_path):
 
 
 def test_plan_is_computed_from_the_run():
-    summary, predictions = {"predicted": 10, "images_per_s": 20.0}, pd.DataFrame({"size": [40_000, 60_000]})
+    summary, predictions = (
+        {"predicted": 10, "images_per_s": 20.0},
+        pd.DataFrame({"size": [40_000, 60_000]}),
+    )
     workers, bandwidth, signing = plan(summary, predictions, 2, 5_000.0, n=7200, hours=1)
-    assert workers == "10.0 images/s a worker: 7,200 images are 0 worker-hours, 0 such workers for 1 hours."
-    assert plan(summary, predictions, 2, 1e9)[0].endswith("2,778 worker-hours, 347 such workers for 8 hours.")
+    assert (
+        workers
+        == "10.0 images/s a worker: 7,200 images are 0 worker-hours, 0 such workers for 1 hours."
+    )
+    assert plan(summary, predictions, 2, 1e9)[0].endswith(
+        "2,778 worker-hours, 347 such workers for 8 hours."
+    )
     assert bandwidth == "Together they read 0 MB/s from the stage." and signing.endswith(
         "the workers stay the bottleneck."
     )
-    assert "3,472 are needed: signing is the next bottleneck" in plan(summary, predictions, 2, 100.0)[2]
-    assert "nothing to work out" in plan({"predicted": 0, "images_per_s": 0.0}, predictions, 2, 0.0)[0]
+    assert (
+        "3,472 are needed: signing is the next bottleneck"
+        in plan(summary, predictions, 2, 100.0)[2]
+    )
+    assert (
+        "nothing to work out" in plan({"predicted": 0, "images_per_s": 0.0}, predictions, 2, 0.0)[0]
+    )
 
 
 def test_scheduler_needs_no_torch():
     """Dask's scheduler imports the module of the task and of what is sent to it."""
-    code = "import sys, helpers.task, helpers.cluster; print('torch' in sys.modules)"
+    code = "import sys, helpers.cluster.task, helpers.cluster.start; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

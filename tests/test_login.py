@@ -11,13 +11,15 @@ import warnings
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from certificates import write_key
 from cryptography.hazmat.primitives.asymmetric import rsa
-from documents import code_blocks
-from recording_proxy import recording_proxy
+from scenery.certificates import write_key
+from scenery.documents import code_blocks
+from scenery.recording_proxy import recording_proxy
 from snowflake import connector
 
-from helpers import config, login, snowflake
+from helpers import config
+from helpers.snowflake import login
+from helpers.snowflake.connection import connect, execute
 
 CONNECT = connector.connect
 
@@ -41,11 +43,11 @@ def account(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def proxy(sandbox, account, monkeypatch):
+def proxy(running_standin, account, monkeypatch):
     """The stand-in, reached as an account is: by HOST, PORT and PROTOCOL. It notes what each log-in sends."""
     monkeypatch.setattr(connector, "connect", CONNECT)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with recording_proxy(sandbox) as proxy:
+    with recording_proxy(running_standin) as proxy:
         account(account="myorg-me", host="127.0.0.1", port=proxy.port, protocol="http")
         yield proxy
 
@@ -59,15 +61,15 @@ def sent(proxy) -> dict:
     """What the connector sends to log in by the settings there are; no warning on the way."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        connection = snowflake.connect("snowflake")
-    assert snowflake.execute(connection, "select 1") == [(1,)]
+        connection = connect("snowflake")
+    assert execute(connection, "select 1") == [(1,)]
     connection.close()
     return proxy.logins()[-1]
 
 
 def refusal() -> str:
     with pytest.raises(ValueError, match="The log-in to Snowflake cannot work") as caught:
-        snowflake.connect("snowflake")
+        connect("snowflake")
     assert "Use your own account" in str(caught.value) and 'backend = "local"' in str(caught.value)
     return str(caught.value)
 
@@ -75,7 +77,11 @@ def refusal() -> str:
 def test_password_of_a_trial_account(proxy, account):
     account(user="me", password="p4ss", role="teller", warehouse="wh")
     found = sent(proxy)
-    assert (found["ACCOUNT_NAME"], found["LOGIN_NAME"], found["PASSWORD"]) == ("myorg-me", "me", "p4ss")
+    assert (found["ACCOUNT_NAME"], found["LOGIN_NAME"], found["PASSWORD"]) == (
+        "myorg-me",
+        "me",
+        "p4ss",
+    )
     path = next(path for path, _ in proxy.requests if path.startswith("/session/v1/login-request"))
     assert "roleName=teller" in path and "warehouse=wh" in path
 
@@ -104,7 +110,10 @@ def test_key_pair(proxy, account, key, tmp_path, monkeypatch, phrase, named):
 def test_token(proxy, account, tmp_path, in_file, named, expected):
     (tmp_path / "token").write_text("t0ken\n")
     (tmp_path / "token").chmod(0o600)
-    account(authenticator=named, **{"token_file_path": tmp_path / "token"} if in_file else {"token": "t0ken"})
+    account(
+        authenticator=named,
+        **{"token_file_path": tmp_path / "token"} if in_file else {"token": "t0ken"},
+    )
     found = sent(proxy)
     assert (found["AUTHENTICATOR"], found["TOKEN"]) == (expected, "t0ken")
 
@@ -113,9 +122,13 @@ class TokenServer(BaseHTTPRequestHandler):
     """An identity provider that knows one client."""
 
     def do_POST(self):
-        known = self.headers["Authorization"] == "Basic " + base64.b64encode(b"an-id:a-secret").decode()
+        known = (
+            self.headers["Authorization"] == "Basic " + base64.b64encode(b"an-id:a-secret").decode()
+        )
         self.rfile.read(int(self.headers["Content-Length"]))
-        body = json.dumps({"access_token": "granted", "token_type": "Bearer", "expires_in": 600}).encode()
+        body = json.dumps(
+            {"access_token": "granted", "token_type": "Bearer", "expires_in": 600}
+        ).encode()
         self.send_response(200 if known else 401)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -138,8 +151,14 @@ def test_oauth_client_credentials(proxy, account):
 
 
 def test_workload_identity(proxy, account, monkeypatch):
-    parts = ({"alg": "RS256"}, {"sub": "me", "iss": "https://issuer", "aud": "snowflakecomputing.com"}, {})
-    token = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
+    parts = (
+        {"alg": "RS256"},
+        {"sub": "me", "iss": "https://issuer", "aud": "snowflakecomputing.com"},
+        {},
+    )
+    token = ".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts
+    )
     monkeypatch.setenv("SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES", "127.0.0.1")
     account(workload_identity_provider="OIDC", token=token)
     found = sent(proxy)
@@ -149,25 +168,41 @@ def test_workload_identity(proxy, account, monkeypatch):
 @pytest.mark.parametrize(
     "settings, authenticator",
     [
-        ({"authenticator": "externalbrowser", "user": "me"}, "EXTERNALBROWSER"),  # needs a browser and a person
+        (
+            {"authenticator": "externalbrowser", "user": "me"},
+            "EXTERNALBROWSER",
+        ),  # needs a browser and a person
         ({"authenticator": "oauth_authorization_code"}, "OAUTH_AUTHORIZATION_CODE"),
-        ({"workload_identity_provider": "AWS"}, "WORKLOAD_IDENTITY"),  # needs a machine of that cloud
-        ({"authenticator": "https://me.okta.com", "user": "me", "password": "p"}, "https://me.okta.com"),
+        (
+            {"workload_identity_provider": "AWS"},
+            "WORKLOAD_IDENTITY",
+        ),  # needs a machine of that cloud
+        (
+            {"authenticator": "https://me.okta.com", "user": "me", "password": "p"},
+            "https://me.okta.com",
+        ),
     ],
 )
-def test_what_cannot_be_run_here_reaches_the_connector_whole(account, monkeypatch, settings, authenticator):
+def test_what_cannot_be_run_here_reaches_the_connector_whole(
+    account, monkeypatch, settings, authenticator
+):
     called = []
     monkeypatch.setattr(connector, "connect", lambda **arguments: called.append(arguments))
     account(account="myorg-me", **settings)
-    snowflake.connect("snowflake")
+    connect("snowflake")
     wanted = {"account": "myorg-me"} | settings | {"authenticator": authenticator}
-    kept_alive = {"client_session_keep_alive": True, "enable_server_session_keep_alive_auto_detection": False}
+    kept_alive = {
+        "client_session_keep_alive": True,
+        "enable_server_session_keep_alive_auto_detection": False,
+    }
     assert called == [wanted | kept_alive]
 
 
 def test_connection_of_the_file(proxy, account, tmp_path, monkeypatch):
     """The default one, or the one named; the environment fills in what it leaves out."""
-    text = '[default]\nuser = "me"\npassword = "p1"\n\n[work]\nuser = "boss"\ntoken_file_path = "{}"\n'
+    text = (
+        '[default]\nuser = "me"\npassword = "p1"\n\n[work]\nuser = "boss"\ntoken_file_path = "{}"\n'
+    )
     (tmp_path / "token").write_text("t0ken")
     (tmp_path / "connections.toml").write_text(text.format(tmp_path / "token"))
     for name in ("token", "connections.toml"):
@@ -185,7 +220,9 @@ def test_what_the_readme_has_one_write_logs_in(proxy, tmp_path, monkeypatch):
     monkeypatch.delenv("SNOWFLAKE_ACCOUNT")
     blocks = [text for _, text in code_blocks(config.PROJECT_ROOT / "README.md")]
     commands = next(text for text in blocks if "openssl" in text)
-    printed = subprocess.run(["bash", "-euc", commands], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        ["bash", "-euc", commands], capture_output=True, text=True, check=True
+    ).stdout
     path = tmp_path / ".snowflake" / "connections.toml"
     path.write_text(textwrap.dedent(next(text for text in blocks if "[default]" in text)))
     path.chmod(0o600)
@@ -205,20 +242,59 @@ def test_all_that_is_missing_is_named_at_once(account):
     [
         ({"user": "u", "password": "p"}, "SNOWFLAKE_ACCOUNT not set"),
         ({"account": "a", "password": "p"}, "SNOWFLAKE_USER not set"),
-        ({"account": "a", "token": "t", "authenticator": "SNOWFLAKE_JWT"}, "SNOWFLAKE_TOKEN does not go with"),
-        ({"account": "a", "user": "u", "password": "p", "token": "t"}, "SNOWFLAKE_TOKEN does not go with"),
-        ({"account": "a", "authenticator": "EXTERNALBROWSER", "user": "u", "password": "p"}, "SNOWFLAKE_PASSWORD does"),
-        ({"account": "a", "authenticator": "OAUTH"}, "SNOWFLAKE_TOKEN or SNOWFLAKE_TOKEN_FILE_PATH not set"),
+        (
+            {"account": "a", "token": "t", "authenticator": "SNOWFLAKE_JWT"},
+            "SNOWFLAKE_TOKEN does not go with",
+        ),
+        (
+            {"account": "a", "user": "u", "password": "p", "token": "t"},
+            "SNOWFLAKE_TOKEN does not go with",
+        ),
+        (
+            {"account": "a", "authenticator": "EXTERNALBROWSER", "user": "u", "password": "p"},
+            "SNOWFLAKE_PASSWORD does",
+        ),
+        (
+            {"account": "a", "authenticator": "OAUTH"},
+            "SNOWFLAKE_TOKEN or SNOWFLAKE_TOKEN_FILE_PATH not set",
+        ),
         ({"account": "a", "token": "t", "token_file_path": __file__}, "are both set"),
-        ({"account": "a", "oauth_client_secret": "s"}, "SNOWFLAKE_OAUTH_CLIENT_ID, SNOWFLAKE_OAUTH_TOKEN_REQUEST_URL"),
-        ({"account": "a", "authenticator": "WORKLOAD_IDENTITY"}, "SNOWFLAKE_WORKLOAD_IDENTITY_PROVIDER not set"),
-        ({"account": "a", "workload_identity_provider": "OIDC"}, "SNOWFLAKE_TOKEN or SNOWFLAKE_TOKEN_FILE_PATH not"),
-        ({"account": "a", "authenticator": "MAGIC"}, "SNOWFLAKE_AUTHENTICATOR is MAGIC: use one of SNOWFLAKE, "),
-        ({"account": "a.snowflakecomputing.com", "user": "u", "password": "p"}, "SNOWFLAKE_ACCOUNT is an address"),
-        ({"account": "a", "user": "u", "password": "p", "port": "https"}, "SNOWFLAKE_PORT is https, not a number"),
-        ({"account": "a", "user": "u", "private_key_file": "/no/such.p8"}, "/no/such.p8: No such file"),
-        ({"account": "a", "token_file_path": "/no/such"}, "SNOWFLAKE_TOKEN_FILE_PATH is /no/such: No such file"),
-        ({"account": "a", "user": "u", "private_key_file": __file__}, "SNOWFLAKE_PRIVATE_KEY_FILE is "),
+        (
+            {"account": "a", "oauth_client_secret": "s"},
+            "SNOWFLAKE_OAUTH_CLIENT_ID, SNOWFLAKE_OAUTH_TOKEN_REQUEST_URL",
+        ),
+        (
+            {"account": "a", "authenticator": "WORKLOAD_IDENTITY"},
+            "SNOWFLAKE_WORKLOAD_IDENTITY_PROVIDER not set",
+        ),
+        (
+            {"account": "a", "workload_identity_provider": "OIDC"},
+            "SNOWFLAKE_TOKEN or SNOWFLAKE_TOKEN_FILE_PATH not",
+        ),
+        (
+            {"account": "a", "authenticator": "MAGIC"},
+            "SNOWFLAKE_AUTHENTICATOR is MAGIC: use one of SNOWFLAKE, ",
+        ),
+        (
+            {"account": "a.snowflakecomputing.com", "user": "u", "password": "p"},
+            "SNOWFLAKE_ACCOUNT is an address",
+        ),
+        (
+            {"account": "a", "user": "u", "password": "p", "port": "https"},
+            "SNOWFLAKE_PORT is https, not a number",
+        ),
+        (
+            {"account": "a", "user": "u", "private_key_file": "/no/such.p8"},
+            "/no/such.p8: No such file",
+        ),
+        (
+            {"account": "a", "token_file_path": "/no/such"},
+            "SNOWFLAKE_TOKEN_FILE_PATH is /no/such: No such file",
+        ),
+        (
+            {"account": "a", "user": "u", "private_key_file": __file__},
+            "SNOWFLAKE_PRIVATE_KEY_FILE is ",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*open to others")
@@ -237,16 +313,22 @@ def test_pass_phrase_must_be_that_of_the_key(account, key, tmp_path, monkeypatch
 
 
 def test_file_and_environment_that_disagree(account, tmp_path, monkeypatch):
-    (tmp_path / "connections.toml").write_text('[default]\naccount = "a"\nuser = "me"\npassword = "p"\n')
+    (tmp_path / "connections.toml").write_text(
+        '[default]\naccount = "a"\nuser = "me"\npassword = "p"\n'
+    )
     (tmp_path / "connections.toml").chmod(0o600)
     account(user="you", account="a")
     assert f"SNOWFLAKE_USER differs from user in [default] of {tmp_path}" in refusal()
     monkeypatch.setenv(login.CONNECTION_NAME, "work")
-    assert "SNOWFLAKE_DEFAULT_CONNECTION_NAME is work, but" in refusal() and "has default" in refusal()
+    assert (
+        "SNOWFLAKE_DEFAULT_CONNECTION_NAME is work, but" in refusal() and "has default" in refusal()
+    )
 
 
 def test_no_value_of_a_secret_is_in_a_message(account, tmp_path):
-    (tmp_path / "connections.toml").write_text('[default]\npassword = "s3cret-1"\ntoken = "s3cret-2"\n')
+    (tmp_path / "connections.toml").write_text(
+        '[default]\npassword = "s3cret-1"\ntoken = "s3cret-2"\n'
+    )
     (tmp_path / "connections.toml").chmod(0o600)
     account(password="s3cret-3", oauth_client_secret="s3cret-4")
     assert "SNOWFLAKE_PASSWORD differs" in refusal() and "s3cret" not in refusal()
@@ -264,5 +346,7 @@ def test_files_open_to_others_give_a_warning(account, key, tmp_path, name):
     else:
         path.write_text('[default]\npassword = "p"\n')
     path.chmod(0o640)
-    with pytest.warns(UserWarning, match=rf"{name} is open to others \(mode 640\). Close it: chmod 600"):
+    with pytest.warns(
+        UserWarning, match=rf"{name} is open to others \(mode 640\). Close it: chmod 600"
+    ):
         login.account_parameters()

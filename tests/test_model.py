@@ -7,11 +7,19 @@ from helpers.model import Classifier, ModelCard
 
 def classifier(**card) -> Classifier:
     torch.manual_seed(0)
-    facts = {"arch": "resnet18", "classes": ["a", "b", "c"], "image_size": 32, "data_set": "d", "data_digest": "x"}
+    facts = {
+        "arch": "resnet18",
+        "classes": ["a", "b", "c"],
+        "image_size": 32,
+        "data_set": "d",
+        "data_digest": "x",
+    }
     return Classifier(model.build("resnet18", 3), ModelCard(**(facts | card))).eval()
 
 
-IMAGES = torch.randint(0, 255, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randint(
+    0, 255, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
 
 
 def test_checkpoint_brings_back_the_same_answers(tmp_path):
@@ -37,7 +45,9 @@ def test_confidence_belongs_to_its_own_image():
     index, confidence = model.predict(net, IMAGES)
     for i in range(len(IMAGES)):
         alone_index, alone_confidence = model.predict(net, IMAGES[i : i + 1])
-        assert index[i] == alone_index[0] and confidence[i] == pytest.approx(alone_confidence[0].item(), abs=1e-5)
+        assert index[i] == alone_index[0] and confidence[i] == pytest.approx(
+            alone_confidence[0].item(), abs=1e-5
+        )
     assert ((confidence > 1 / 3) & (confidence <= 1)).all()
 
 
@@ -110,7 +120,9 @@ def test_loading_draws_no_random_weights_and_maps_the_file(tmp_path):
     loaded = model.load(tmp_path / "model.pt")
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(t.is_meta for t in [*loaded.parameters(), *loaded.buffers()])
-    (tmp_path / "model.pt").unlink()  # as when a newer model takes its place: the mapped file stays readable
+    (
+        tmp_path / "model.pt"
+    ).unlink()  # as when a newer model takes its place: the mapped file stays readable
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(loaded(images), made.eval()(images))
     assert all(p.requires_grad for p in loaded.parameters())

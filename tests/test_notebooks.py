@@ -7,14 +7,24 @@ import sys
 
 import nbformat
 import pytest
-from surroundings import readers_machine
+from scenery.surroundings import readers_machine
 
-from helpers import config, runs, sandbox, snowflake
-from helpers.tutorial import NOTEBOOKS, NotebookError, run_notebook, run_tutorial
+import standin
+from helpers import config, runs
+from helpers.commands.tutorial import NOTEBOOKS, NotebookError, run_notebook, run_tutorial
+from helpers.snowflake.connection import connect, execute
 
 pytestmark = pytest.mark.timeout(900)  # the first test that needs a whole run waits for it
 PHOTOGRAPHS = config.PROJECT_ROOT.parent / "shared" / "clothing-dataset-small"
-TRAINING = {"02_train_model": {"n_epochs": 6, "batch_size": 8, "arch": "resnet18", "image_size": 32, "augmentation": 0}}
+TRAINING = {
+    "02_train_model": {
+        "n_epochs": 6,
+        "batch_size": 8,
+        "arch": "resnet18",
+        "image_size": 32,
+        "augmentation": 0,
+    }
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +57,9 @@ def outputs(path) -> str:
     "name, remedy",
     [
         ("02_train_model", "Run notebook 01_set_up_snowflake"),
-        pytest.param("03_run_inference", "Run notebook 01_set_up_snowflake", marks=pytest.mark.slow),
+        pytest.param(
+            "03_run_inference", "Run notebook 01_set_up_snowflake", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_out_of_order_names_the_notebook_that_is_missing(home, name, remedy, tmp_path, monkeypatch):
@@ -58,17 +70,25 @@ def test_out_of_order_names_the_notebook_that_is_missing(home, name, remedy, tmp
 @pytest.mark.slow
 def test_predictions_missing_name_notebook_03(home, tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
-    facts = {"data_set": "d", "data_digest": "x", "test_digest": "y", "classes": ["a"], "images": {}}
+    facts = {
+        "data_set": "d",
+        "data_digest": "x",
+        "test_digest": "y",
+        "classes": ["a"],
+        "images": {},
+    }
     runs.start("local", "EMPTY", **facts)
-    connection = snowflake.connect("local")
-    snowflake.execute(connection, "create database EMPTY")
+    connection = connect("local")
+    execute(connection, "create database EMPTY")
     connection.close()
     for name in ("04_review_results", "05_write_back"):
         assert "Run notebook 03_run_inference" in failure(name, tmp_path, database="EMPTY")
 
 
 def test_missing_images_folder_is_named(home, tmp_path):
-    message = failure("01_set_up_snowflake", tmp_path, images=str(tmp_path / "nowhere"), database="NOWHERE")
+    message = failure(
+        "01_set_up_snowflake", tmp_path, images=str(tmp_path / "nowhere"), database="NOWHERE"
+    )
     assert f"Images folder {tmp_path / 'nowhere'} does not exist" in message
 
 
@@ -80,7 +100,11 @@ def test_unknown_parameter_is_an_error(home, tmp_path):
 def test_whole_tutorial_adds_up(done):
     summary = json.loads((done / "summary.json").read_text())
     assert summary["images"] == {"train": 48, "test": 16}
-    assert (summary["predictions"], summary["failures"], summary["rows_written_back"]) == (15, 1, 15)
+    assert (summary["predictions"], summary["failures"], summary["rows_written_back"]) == (
+        15,
+        1,
+        15,
+    )
     assert summary["accuracy"] > 0.6  # a third by guessing
     assert list(summary["seconds"]) == [*NOTEBOOKS, "total"]
     assert sorted(p.stem for p in (done / "notebooks").glob("*.ipynb")) == list(NOTEBOOKS)
@@ -98,20 +122,24 @@ def test_pictures_are_in_the_notebooks(done):
 
 
 def test_clean_up_left_nothing(done, home):
-    connection = snowflake.connect("local")
-    assert "CLOTHING" not in [row[1] for row in snowflake.execute(connection, "show databases")]
+    connection = connect("local")
+    assert "CLOTHING" not in [row[1] for row in execute(connection, "show databases")]
     connection.close()
 
 
 def test_setting_up_again_keeps_predictions_and_says_what_changed(home, tmp_path):
     monday = {"backend": "local", "database": "AGAIN", "images": str(home / "garments")}
     run_notebook("01_set_up_snowflake", tmp_path, monday)
-    connection = snowflake.connect("local", "AGAIN")
-    snowflake.execute(connection, "update clothing_test set type = 'hat', confidence = 0.5 where size > 20")
-    before = snowflake.execute(connection, "select relative_path, type, confidence from clothing_test order by 1")
+    connection = connect("local", "AGAIN")
+    execute(connection, "update clothing_test set type = 'hat', confidence = 0.5 where size > 20")
+    before = execute(
+        connection, "select relative_path, type, confidence from clothing_test order by 1"
+    )
     (home / "garments" / "test" / "hat" / "004.jpg").unlink()
     copy = run_notebook("01_set_up_snowflake", tmp_path, monday)
-    after = snowflake.execute(connection, "select relative_path, type, confidence from clothing_test order by 1")
+    after = execute(
+        connection, "select relative_path, type, confidence from clothing_test order by 1"
+    )
     connection.close()
     assert before == after and sum(row[1] is not None for row in after) == 15
     assert "0 added, 0 changed, 1 removed, 15 unchanged" in outputs(copy)
@@ -119,7 +147,9 @@ def test_setting_up_again_keeps_predictions_and_says_what_changed(home, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason=f"{PHOTOGRAPHS.name} is not beside the project")
+@pytest.mark.skipif(
+    not PHOTOGRAPHS.is_dir(), reason=f"{PHOTOGRAPHS.name} is not beside the project"
+)
 def test_tutorial_on_a_few_photographs(tmp_path):
     for split, n in (("train", 4), ("validation", 2)):
         for folder in (PHOTOGRAPHS / split).iterdir():
@@ -136,14 +166,19 @@ def test_tutorial_on_a_few_photographs(tmp_path):
 def test_default_tutorial_reaches_its_accuracy(tmp_path):
     summary = tutorial_command(tmp_path)
     assert summary["images"] == {"train": 400, "test": 150}
-    assert summary["accuracy"] >= 0.9 and summary["rows_written_back"] == summary["predictions"] == 150
+    assert (
+        summary["accuracy"] >= 0.9 and summary["rows_written_back"] == summary["predictions"] == 150
+    )
 
 
 def tutorial_command(home, *options) -> dict:
     """What `make tutorial` runs, on a machine that has nothing yet."""
-    environment = os.environ | {"TUTORIAL_HOME": str(home), "TUTORIAL_SANDBOX": str(home / ".sandbox")}
-    command = [sys.executable, "-m", "helpers.tutorial", *options]
+    environment = os.environ | {
+        "TUTORIAL_HOME": str(home),
+        "TUTORIAL_SANDBOX": str(home / ".sandbox"),
+    }
+    command = [sys.executable, "-m", "helpers", "tutorial", *options]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert sandbox.status(home / ".sandbox") is None
+    assert standin.status(home / ".sandbox") is None
     return json.loads(next((home / "runs").glob("*/summary.json")).read_text())

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from certificates import write_key
 from cryptography.hazmat.primitives.asymmetric import rsa
-from drawing import draw_folder
-from surroundings import unavailable
+from scenery.certificates import write_key
+from scenery.drawing import draw_folder
+from scenery.surroundings import unavailable
 
-from helpers import config, login, model, runs
+from helpers import config, model, runs
+from helpers.snowflake import login
 
 OLDER = "snowflake-connector-python[pandas]~=4.8"
 UV = Path(sys.executable).parent / "uv"
@@ -22,7 +23,7 @@ import sys
 from jupyter_client.kernelspec import get_kernel_spec
 from pathlib import Path
 from snowflake import connector
-from helpers.tutorial import run_notebook
+from helpers.commands.tutorial import run_notebook
 assert connector.__version__.startswith("4."), connector.__version__
 assert get_kernel_spec("python3").argv[0] == sys.executable, get_kernel_spec("python3").argv
 for name in sys.argv[2:]:
@@ -30,9 +31,9 @@ for name in sys.argv[2:]:
     run_notebook(name, Path("notebooks"), {"backend": "local"} | (more if name[:2] in ("01", "03") else {}))
 """
 LOG_IN = """
-from helpers import snowflake
-with snowflake.connect("snowflake") as connection:
-    print(snowflake.execute(connection, "select current_user()")[0][0])
+from helpers.snowflake.connection import connect, execute
+with connect("snowflake") as connection:
+    print(execute(connection, "select current_user()")[0][0])
 """
 
 
@@ -43,31 +44,46 @@ def python(tmp_path_factory) -> Path:
     if not UV.exists():
         unavailable("uv is not beside this Python; make setup installs it")
     python = folder / "bin" / "python"
-    for command in (["venv", "--python", sys.executable, folder], ["pip", "install", "--python", python, OLDER]):
+    for command in (
+        ["venv", "--python", sys.executable, folder],
+        ["pip", "install", "--python", python, OLDER],
+    ):
         done = subprocess.run([UV, *map(str, command)], capture_output=True, text=True)
         if done.returncode:
             unavailable(f"{OLDER} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
     own = Path(
         subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            capture_output=True,
+            text=True,
         ).stdout.strip()
     )
-    (own / "behind.pth").write_text("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
-    subprocess.run([python, "-m", "ipykernel", "install", "--sys-prefix"], check=True, capture_output=True)
+    (own / "behind.pth").write_text(
+        "\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    )
+    subprocess.run(
+        [python, "-m", "ipykernel", "install", "--sys-prefix"], check=True, capture_output=True
+    )
     return python
 
 
 @pytest.fixture
-def older(python, sandbox, tmp_path, monkeypatch):
+def older(python, running_standin, tmp_path, monkeypatch):
     """Runs code with the older connector, in a folder of its own, against the stand-in."""
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
-    monkeypatch.setenv("TUTORIAL_SANDBOX", str(sandbox.root))
+    monkeypatch.setenv("TUTORIAL_SANDBOX", str(running_standin.root))
     kept = {name: value for name, value in os.environ.items() if name not in login.VARIABLES}
 
     def older(code: str, *arguments: str, **more: str) -> str:
-        environment = kept | {"PYTHONPATH": str(config.PROJECT_ROOT), "NO_PROXY": "127.0.0.1"} | more
+        environment = (
+            kept | {"PYTHONPATH": str(config.PROJECT_ROOT), "NO_PROXY": "127.0.0.1"} | more
+        )
         done = subprocess.run(
-            [python, "-c", code, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+            [python, "-c", code, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
@@ -84,20 +100,29 @@ def test_notebooks_01_03_and_05_run_with_it(older, tmp_path):
     older(RUN, str(images), "01_set_up_snowflake")
     run = runs.open_run("latest", "local", "CLOTHING")
     card = model.ModelCard("resnet18", run.classes, 32, "drawn", run.data_digest)
-    model.save(model.Classifier(model.build("resnet18", len(run.classes)), card), config.trained_model())
+    model.save(
+        model.Classifier(model.build("resnet18", len(run.classes)), card), config.trained_model()
+    )
     older(RUN, str(images), "03_run_inference", "05_write_back")
     text = str(nbformat.read(tmp_path / "notebooks" / "05_write_back.ipynb", as_version=4))
     assert "6 predictions, 6 staged: 6 updated" in text and "Traceback" not in text
 
 
 @pytest.mark.slow
-def test_it_takes_the_same_log_ins(older, sandbox, tmp_path):
+def test_it_takes_the_same_log_ins(older, running_standin, tmp_path):
     phrase = "a phrase"
     write_key(rsa.generate_private_key(65537, 2048), tmp_path / "key.p8", phrase)
     (tmp_path / "token").write_text("t0ken\n")
-    place = {"SNOWFLAKE_ACCOUNT": "a", "SNOWFLAKE_HOST": sandbox.host, "SNOWFLAKE_PORT": str(sandbox.port)}
+    place = {
+        "SNOWFLAKE_ACCOUNT": "a",
+        "SNOWFLAKE_HOST": running_standin.host,
+        "SNOWFLAKE_PORT": str(running_standin.port),
+    }
     place |= {"SNOWFLAKE_PROTOCOL": "http", "SNOWFLAKE_HOME": str(tmp_path), "SNOWFLAKE_USER": "me"}
-    by_key = {"SNOWFLAKE_PRIVATE_KEY_FILE": str(tmp_path / "key.p8"), "PRIVATE_KEY_PASSPHRASE": phrase}
+    by_key = {
+        "SNOWFLAKE_PRIVATE_KEY_FILE": str(tmp_path / "key.p8"),
+        "PRIVATE_KEY_PASSPHRASE": phrase,
+    }
     by_token = {"SNOWFLAKE_TOKEN_FILE_PATH": str(tmp_path / "token")}
     for settings in (by_key, by_token, {"SNOWFLAKE_PASSWORD": "p"}):
         assert older(LOG_IN, **place, **settings).strip() == "ME"

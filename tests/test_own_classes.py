@@ -4,9 +4,9 @@ import json
 
 import pandas as pd
 import pytest
-from documents import commands, copy_project, run
+from scenery.documents import commands, copy_project, run
 
-from helpers import sandbox
+import standin
 from helpers.config import PROJECT_ROOT
 
 PAGE = PROJECT_ROOT / "docs" / "own_classes.md"
@@ -35,8 +35,10 @@ def test_page_leads_from_a_folder_to_nightly_predictions(tmp_path):
         assert (second["listed"], second["predicted"], second["updated"]) == (1, 1, 1)
         assert "unlabelled/tonight.jpg" in run(copy, read).splitlines()[1]  # the newest comes first
         run(copy, remove)
-        assert sandbox.status(copy / ".sandbox") is None
-        exported = [pd.read_parquet(path) for path in copy.glob("runs/*/export/clothing_test.parquet")]
+        assert standin.status(copy / ".sandbox") is None
+        exported = [
+            pd.read_parquet(path) for path in copy.glob("runs/*/export/clothing_test.parquet")
+        ]
         assert sorted(int(table.TYPE.notna().sum()) for table in exported) == [30, 31]
     finally:
-        sandbox.stop(copy / ".sandbox")
+        standin.stop(copy / ".sandbox")

@@ -11,21 +11,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from drawing import draw_folder
 from matplotlib import pyplot as plt
 from PIL import Image
+from scenery.drawing import draw_folder
 
-from helpers import plots, review
-from helpers.report import Report, browser, fetch
+from helpers import plots
+from helpers.review import diagrams, figures
+from helpers.review.report import Report, browser, fetch
 
 CLASSES = ["hat", "shirt", "t-shirt"]
 
 
-def predictions_of(paths: list[str], classes=CLASSES) -> review.Predictions:
+def predictions_of(paths: list[str], classes=CLASSES) -> figures.Predictions:
     logits = np.random.default_rng(0).normal(0, 2, (len(paths), len(classes))).astype(np.float32)
     table = pd.DataFrame({"relative_path": paths, "label": [path.split("/")[0] for path in paths]})
     table["type"] = [classes[i] for i in logits.argmax(1)] if paths else []
-    predictions = review.Predictions(table, logits, classes, 0.8)
+    predictions = figures.Predictions(table, logits, classes, 0.8)
     table["confidence"], table["phash"] = predictions.probabilities().max(1, initial=0), "0" * 16
     table["right"] = table.label == table.type
     return predictions
@@ -43,7 +44,11 @@ def served(tmp_path_factory):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
-    yield paths, lambda some: [f"http://127.0.0.1:{server.server_port}/{path}" for path in some], asked
+    yield (
+        paths,
+        lambda some: [f"http://127.0.0.1:{server.server_port}/{path}" for path in some],
+        asked,
+    )
     server.shutdown()
 
 
@@ -57,7 +62,7 @@ def images(n: int) -> list[torch.Tensor]:
 
 def test_confusion_matrix_writes_counts_and_colours_shares():
     counts = pd.DataFrame([[8, 2], [0, 5]], ["hat", "shirt"], ["hat", "shirt"])
-    picture = plots.confusion_matrix(counts, "test")
+    picture = diagrams.confusion_matrix(counts, "test")
     axes = picture.figure.axes[0]
     assert axes.images[0].get_array().tolist() == [[0.8, 0.2], [0.0, 1.0]]
     assert [text.get_text() for text in axes.texts] == ["8", "2", "5"]
@@ -66,7 +71,9 @@ def test_confusion_matrix_writes_counts_and_colours_shares():
 
 def test_learning_curves_take_the_history_that_fit_returns():
     row = {"loss": 1.0, "accuracy": 0.5, "validation_loss": 1.2, "validation_accuracy": 0.4}
-    picture = plots.learning_curves([{"epoch": 1} | row, {"epoch": 2} | row | {"validation_accuracy": 0.6}])
+    picture = plots.learning_curves(
+        [{"epoch": 1} | row, {"epoch": 2} | row | {"validation_accuracy": 0.6}]
+    )
     assert "2 epochs" in picture.alt and "0.600" in picture.alt
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in picture.figure.axes)
     nothing = {"validation_loss": float("nan"), "validation_accuracy": float("nan")}
@@ -78,29 +85,43 @@ def test_image_grid_shows_each_image_under_its_title(n):
     picture = plots.image_grid(images(n), [f"image {i}" for i in range(n)], columns=3)
     shown = [axes for axes in picture.figure.axes if axes.images]
     assert [axes.get_title() for axes in shown] == [f"image {i}" for i in range(n)]
-    assert picture.alt.startswith(f"{n} images") and len(picture.data) == n and size(picture)[0] > 100
+    assert (
+        picture.alt.startswith(f"{n} images") and len(picture.data) == n and size(picture)[0] > 100
+    )
 
 
 def test_gallery_says_right_and_wrong_in_words_and_starts_a_row_for_each_class():
     table = predictions_of(["hat/1.jpg", "shirt/2.jpg", "shirt/3.jpg"]).table
-    picture = plots.gallery(table, dict(zip(table.relative_path, images(3))), columns=2, by_class=True)
+    picture = plots.gallery(
+        table, dict(zip(table.relative_path, images(3))), columns=2, by_class=True
+    )
     titles = [axes.get_title() for axes in picture.figure.axes]
     assert [title != "" for title in titles] == [True, False, True, True]
-    assert all(("✓ right" if row.right else "✗ wrong") in plots.caption(row) for row in table.itertuples())
-    assert all(path in titles[at] for at, path in ((0, "hat/1.jpg"), (2, "shirt/2.jpg"), (3, "shirt/3.jpg")))
+    assert all(
+        ("✓ right" if row.right else "✗ wrong") in plots.caption(row) for row in table.itertuples()
+    )
+    assert all(
+        path in titles[at]
+        for at, path in ((0, "hat/1.jpg"), (2, "shirt/2.jpg"), (3, "shirt/3.jpg"))
+    )
     assert picture.data.relative_path.tolist() == table.relative_path.tolist()
 
 
 @pytest.mark.parametrize("n, classes", [(0, CLASSES), (1, CLASSES), (10, ["hat"]), (60, CLASSES)])
 def test_charts_are_drawn_for_any_number_of_images_and_classes(n, classes):
-    predictions = predictions_of([f"{classes[i % len(classes)]}/{i}.jpg" for i in range(n)], classes)
-    reliability = plots.reliability(predictions)
-    coverage = plots.coverage_curve(review.coverage(predictions.table))
-    matrix = plots.confusion_matrix(review.confusion(predictions))
+    predictions = predictions_of(
+        [f"{classes[i % len(classes)]}/{i}.jpg" for i in range(n)], classes
+    )
+    reliability = diagrams.reliability(predictions)
+    coverage = diagrams.coverage_curve(figures.coverage(predictions.table))
+    matrix = diagrams.confusion_matrix(figures.confusion(predictions))
     for picture in (reliability, coverage, matrix):
         assert picture.alt and min(size(picture)) > 200
     assert reliability.data.n.sum() == 2 * n
-    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in reliability.figure.axes + coverage.figure.axes)
+    assert all(
+        axes.get_xlabel() and axes.get_ylabel()
+        for axes in reliability.figure.axes + coverage.figure.axes
+    )
 
 
 def test_pictures_do_not_pile_up_as_open_figures():
@@ -116,7 +137,12 @@ def test_report_is_one_file_with_pictures_and_alt_texts_beside_png_and_csv(tmp_p
     text = report.write().read_text()
     (encoded,) = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="[^"<]+" ', text)
     assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == size(picture)
-    assert "A sentence &amp; more." in text and "A &lt;title&gt;" in text and "&lt;i&gt;" in text and "<b>" not in text
+    assert (
+        "A sentence &amp; more." in text
+        and "A &lt;title&gt;" in text
+        and "&lt;i&gt;" in text
+        and "<b>" not in text
+    )
     assert "http" not in text and "src=" not in text.replace('src="data:', "")
     assert sorted(p.name for p in report.folder.iterdir()) == [
         "a_table.csv",
@@ -145,14 +171,16 @@ def test_browser_shows_its_first_page_and_fetches_only_what_it_shows(served, mon
         shown.append(picture)
         return Handle
 
-    monkeypatch.setattr("helpers.report.display", display)
+    monkeypatch.setattr("helpers.review.report.display", display)
     table = predictions_of(paths).table
     asked.clear()
     controls = browser(table, sign, per_page=4)
     assert len(set(asked)) == 4 and len(shown[0].data) == 4
     (label, called), (confidence, page, count) = (box.children for box in controls.children)
     page.value = 2
-    assert len(set(asked)) == 8 and not set(shown[1].data.relative_path) & set(shown[0].data.relative_path)
+    assert len(set(asked)) == 8 and not set(shown[1].data.relative_path) & set(
+        shown[0].data.relative_path
+    )
     label.value = "hat"
     assert shown[-1].data.label.eq("hat").all() and "10 images" in count.value
     called.value = "shirt"
@@ -163,4 +191,7 @@ def test_browser_shows_its_first_page_and_fetches_only_what_it_shows(served, mon
 
 def test_picture_carries_its_alt_text_into_the_notebook():
     data, metadata = plots.image_grid(images(1), ["one"])._repr_mimebundle_()
-    assert data["image/png"].startswith(b"\x89PNG") and metadata["image/png"]["alt"] == "1 images: one."
+    assert (
+        data["image/png"].startswith(b"\x89PNG")
+        and metadata["image/png"]["alt"] == "1 images: one."
+    )

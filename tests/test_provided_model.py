@@ -5,11 +5,14 @@ import json
 import pytest
 import torch
 
-from helpers import config, model, sandbox
-from helpers.dataset import ImageFolder, data_digest
-from helpers.evaluate import evaluate
-from helpers.samples import draw_samples
-from helpers.tutorial import run_tutorial
+import standin
+from helpers import config, model
+from helpers.commands.evaluate import evaluate
+from helpers.commands.tutorial import run_tutorial
+from helpers.files import digest_of
+from helpers.folders import data_digest
+from helpers.training.dataset import ImageFolder
+from samples import draw_samples
 
 PROVIDED = config.PROJECT_ROOT / "model" / "model_provided.pt"
 DRAWN = PROVIDED.with_name("model_drawn.pt")
@@ -17,22 +20,39 @@ CARD = PROVIDED.with_name("README.md").read_text()
 FIGURES = json.loads(PROVIDED.with_suffix(".json").read_text())
 DRAWN_FIGURES = json.loads(DRAWN.with_suffix(".json").read_text())
 PHOTOGRAPHS = config.PROJECT_ROOT.parent / "shared" / "clothing-dataset-small"
-EXACT = ("n", "accuracy", "accuracy_95", "top3", "macro_f1", "recall", "failures")  # no figure that rounding moves
-needs_photographs = pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason=f"the photographs are not in {PHOTOGRAPHS}")
+EXACT = (
+    "n",
+    "accuracy",
+    "accuracy_95",
+    "top3",
+    "macro_f1",
+    "recall",
+    "failures",
+)  # no figure that rounding moves
+needs_photographs = pytest.mark.skipif(
+    not PHOTOGRAPHS.is_dir(), reason=f"the photographs are not in {PHOTOGRAPHS}"
+)
 
 
-@pytest.mark.parametrize("path, figures, most", [(PROVIDED, FIGURES, 50 * 2**20), (DRAWN, DRAWN_FIGURES, 6 * 2**20)])
+@pytest.mark.parametrize(
+    "path, figures, most", [(PROVIDED, FIGURES, 50 * 2**20), (DRAWN, DRAWN_FIGURES, 6 * 2**20)]
+)
 def test_file_is_small_loads_without_code_and_has_its_digest_on_the_card(path, figures, most):
     content = torch.load(path, weights_only=True)
     assert path.stat().st_size <= most and content.keys() == {"card", "state_dict"}
-    assert {v.dtype for v in content["state_dict"].values() if v.is_floating_point()} == {torch.float16}
-    assert model.digest(path) == figures["model_digest"] and figures["model_digest"] in CARD
+    assert {v.dtype for v in content["state_dict"].values() if v.is_floating_point()} == {
+        torch.float16
+    }
+    assert digest_of(path) == figures["model_digest"] and figures["model_digest"] in CARD
 
 
 def test_card_shows_the_figures():
     low, high = FIGURES["accuracy_95"]
     assert f"| {FIGURES['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f} |" in CARD
-    assert f"| macro-F1 | {FIGURES['macro_f1']:.3f} |" in CARD and f"{FIGURES['ece']:.3f}; a perfectly" in CARD
+    assert (
+        f"| macro-F1 | {FIGURES['macro_f1']:.3f} |" in CARD
+        and f"{FIGURES['ece']:.3f}; a perfectly" in CARD
+    )
     assert all(f"| {name} | " in CARD for name in FIGURES["recall"])
     assert FIGURES["ece"] < FIGURES["ece_95"]
 
@@ -59,7 +79,10 @@ def test_figures_of_the_drawings_are_what_evaluation_finds(drawings):
 
 @pytest.mark.slow
 def test_figures_of_other_drawings_are_what_evaluation_finds(tmp_path):
-    found, others = evaluate(draw_samples(tmp_path / "images", 1, 60, seed=1) / "test", DRAWN), DRAWN_FIGURES["others"]
+    found, others = (
+        evaluate(draw_samples(tmp_path / "images", 1, 60, seed=1) / "test", DRAWN),
+        DRAWN_FIGURES["others"],
+    )
     assert (found["n"], found["accuracy"]) == (others["n"], others["accuracy"])
     assert found["ece"] == pytest.approx(others["ece"], abs=1e-3)
 
@@ -68,7 +91,10 @@ def test_it_is_chosen_for_drawings_and_says_how_it_was_trained(drawings, tmp_pat
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
     data, card = ImageFolder(drawings / "train"), model.load(DRAWN).card
     assert model.choose(data_digest(data.sizes), data.classes) == DRAWN
-    assert all(f"--{name} {card.parameters[name.replace('-', '_')]} " in CARD for name in ("n-epochs", "sharpness"))
+    assert all(
+        f"--{name} {card.parameters[name.replace('-', '_')]} " in CARD
+        for name in ("n-epochs", "sharpness")
+    )
 
 
 @needs_photographs
@@ -83,7 +109,8 @@ def test_it_is_chosen_for_its_own_data_set_unless_the_reader_has_trained(tmp_pat
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "images, figures", [pytest.param(str(PHOTOGRAPHS), FIGURES, marks=needs_photographs), ("", DRAWN_FIGURES)]
+    "images, figures",
+    [pytest.param(str(PHOTOGRAPHS), FIGURES, marks=needs_photographs), ("", DRAWN_FIGURES)],
 )
 def test_tutorial_runs_without_training(images, figures, tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
@@ -92,7 +119,7 @@ def test_tutorial_runs_without_training(images, figures, tmp_path, monkeypatch):
     try:
         folder = run_tutorial(images, {}, train=False)
     finally:
-        sandbox.stop(tmp_path / ".sandbox")
+        standin.stop(tmp_path / ".sandbox")
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["predictions"], summary["rows_written_back"]) == (figures["n"], figures["n"])
     assert summary["accuracy"] == pytest.approx(figures["accuracy"], abs=1.5 / figures["n"])

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
+from helpers.commands.tutorial import NOTEBOOKS
 from helpers.config import PROJECT_ROOT
-from helpers.tutorial import NOTEBOOKS
 
 FOLDER = PROJECT_ROOT / ".saturn"
 SCHEMA = PROJECT_ROOT.parent / "shared" / "reference" / "saturn-resource-schema-2022.08.01.json"
@@ -66,14 +66,19 @@ def test_the_current_form_has_known_keys_only(name, kind):
     assert recipe["schema_version"] == "2025.10.01"
     assert recipe["spec"].keys() <= COMMON | OWN[kind]
     assert OWN[kind] <= recipe["spec"].keys()
-    assert all(secret.keys() == {"name", "attachment_type", "location"} for secret in recipe["spec"].get("secrets", []))
+    assert all(
+        secret.keys() == {"name", "attachment_type", "location"}
+        for secret in recipe["spec"].get("secrets", [])
+    )
 
 
 def test_paths_are_those_of_one_checkout(recipe):
     (repository,) = recipe["git_repositories"]
     assert repository["path"] == recipe["working_directory"]
     shared = [folder["path"] for folder in recipe.get("shared_folders", [])]
-    assert [recipe["environment_variables"][name] for name in ("TUTORIAL_HOME",) if shared] == shared
+    assert [
+        recipe["environment_variables"][name] for name in ("TUTORIAL_HOME",) if shared
+    ] == shared
 
 
 def test_files_and_notebooks_that_are_named_exist():
@@ -92,10 +97,14 @@ def test_files_and_notebooks_that_are_named_exist():
 
 def test_variables_are_ones_that_the_helpers_read(recipe):
     code = "\n".join(path.read_text() for path in (PROJECT_ROOT / "helpers").rglob("*.py"))
-    names = {secret["location"] for secret in recipe.get("secrets", []) if "/" not in secret["location"]}
+    names = {
+        secret["location"] for secret in recipe.get("secrets", []) if "/" not in secret["location"]
+    }
     for name in names | recipe["environment_variables"].keys():
         argument = name.removeprefix("SNOWFLAKE_").lower()
-        assert f'"{name}"' in code or (name.startswith("SNOWFLAKE_") and f'"{argument}"' in code), name
+        assert f'"{name}"' in code or (name.startswith("SNOWFLAKE_") and f'"{argument}"' in code), (
+            name
+        )
 
 
 def test_secrets_have_one_name_in_all_recipes_and_in_the_readme():
@@ -111,7 +120,8 @@ def test_secrets_have_one_name_in_all_recipes_and_in_the_readme():
         assert f"`{name}`" in readme, name
         if "/" in location:  # a file
             assert all(
-                specs()[file]["environment_variables"]["SNOWFLAKE_PRIVATE_KEY_FILE"] == location for file in secrets
+                specs()[file]["environment_variables"]["SNOWFLAKE_PRIVATE_KEY_FILE"] == location
+                for file in secrets
             )
 
 
@@ -148,14 +158,20 @@ def test_the_service_listens_where_saturn_cloud_looks():
     assert f"--host 0.0.0.0 --port {route['container_port']}" in spec["command"]
 
 
-@pytest.mark.parametrize("checkout", [True, False], ids=["with a checkout", "on a worker without one"])
+@pytest.mark.parametrize(
+    "checkout", [True, False], ids=["with a checkout", "on a worker without one"]
+)
 def test_the_start_script_installs_the_lock(recipe, checkout, tmp_path):
     """The script itself, with git as it is, and in place of pip and uv something that tells where they are called."""
-    here = subprocess.run(["git", "rev-parse", "--git-dir"], cwd=PROJECT_ROOT, capture_output=True, text=True)
+    here = subprocess.run(
+        ["git", "rev-parse", "--git-dir"], cwd=PROJECT_ROOT, capture_output=True, text=True
+    )
     if here.returncode and not checkout:
         pytest.skip("not a git checkout")
     for tool in ("pip", "uv"):
-        (tmp_path / tool).write_text(f'#!/bin/sh\nif [ -f "$PWD/requirements.txt" ]; then echo "{tool} $*"; fi\n')
+        (tmp_path / tool).write_text(
+            f'#!/bin/sh\nif [ -f "$PWD/requirements.txt" ]; then echo "{tool} $*"; fi\n'
+        )
         (tmp_path / tool).chmod(0o755)
     source = recipe["git_repositories"][0]["url"]
     git = {"COUNT": "1", "KEY_0": f"url.{PROJECT_ROOT.as_uri()}.insteadOf", "VALUE_0": source}

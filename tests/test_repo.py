@@ -16,8 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from helpers.commands.tutorial import NOTEBOOKS
 from helpers.config import PROJECT_ROOT
-from helpers.tutorial import NOTEBOOKS
 
 CONDA_NAMES = {"pytorch": "torch"}
 SECTIONS = ["Check", "Recap", "On your own", "In practice", "Next"]
@@ -27,7 +27,9 @@ def tracked() -> list[Path]:
     listed = subprocess.run(["git", "ls-files"], cwd=PROJECT_ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    return [PROJECT_ROOT / line for line in listed.stdout.splitlines() if (PROJECT_ROOT / line).exists()]
+    return [
+        PROJECT_ROOT / line for line in listed.stdout.splitlines() if (PROJECT_ROOT / line).exists()
+    ]
 
 
 @pytest.fixture(params=NOTEBOOKS)
@@ -73,7 +75,9 @@ def test_notebook_cells_are_short(notebook):
 
 
 def test_notebook_pictures_have_alt_text(notebook):
-    pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", "\n".join(sources(notebook, "markdown")), re.DOTALL)
+    pictures = re.findall(
+        r"!\[(.*?)\]\((.*?)\)", "\n".join(sources(notebook, "markdown")), re.DOTALL
+    )
     assert pictures and all(len(alt) > 20 for alt, _ in pictures)
 
 
@@ -89,7 +93,9 @@ def test_links_lead_somewhere():
         text = page.read_text()
         if page.suffix == ".ipynb":
             text = "\n".join(sources(nbformat.read(page, as_version=4), "markdown"))
-        broken += [(page.name, t) for t in links(text) if not (page.parent / t.partition("#")[0]).exists()]
+        broken += [
+            (page.name, t) for t in links(text) if not (page.parent / t.partition("#")[0]).exists()
+        ]
     assert len(pages) >= 8 and not broken
 
 
@@ -101,7 +107,9 @@ def wanted() -> dict[str, str]:
 
 def test_conda_file_wants_what_the_project_wants():
     content = yaml.safe_load((PROJECT_ROOT / "environment.yml").read_text())
-    texts = [d.replace(" ", "") for d in content["dependencies"] if isinstance(d, str) and d != "pip"]
+    texts = [
+        d.replace(" ", "") for d in content["dependencies"] if isinstance(d, str) and d != "pip"
+    ]
     pip = next(d["pip"] for d in content["dependencies"] if isinstance(d, dict))
     found = {}
     for text in texts + pip:
@@ -119,9 +127,13 @@ def test_lock_satisfies_the_project_exactly():
     for line in (PROJECT_ROOT / "requirements.txt").read_text().splitlines():
         requirement = Requirement(line)
         assert [s.operator for s in requirement.specifier] == ["=="], line
-        lock.setdefault(canonicalize_name(requirement.name), []).append(next(iter(requirement.specifier)).version)
+        lock.setdefault(canonicalize_name(requirement.name), []).append(
+            next(iter(requirement.specifier)).version
+        )
     for name, requirement in wanted().items():
-        assert name in lock and all(version in requirement.specifier for version in lock[name]), name
+        assert name in lock and all(version in requirement.specifier for version in lock[name]), (
+            name
+        )
 
 
 def test_no_file_names_a_registry_a_home_or_a_secret():
@@ -129,7 +141,11 @@ def test_no_file_names_a_registry_a_home_or_a_secret():
         r"pypi\.org|pythonhosted|download\.pytorch|registry\.npmjs|deb\.debian|/root/|/work/|AKIA[0-9A-Z]{16}"
         r"|BEGIN (RSA |ENCRYPTED )?PRIVATE KEY-----\n"
     )
-    texts = [p for p in tracked() if p.suffix not in (".pt", ".png", ".jpg") and p.name != Path(__file__).name]
+    texts = [
+        p
+        for p in tracked()
+        if p.suffix not in (".pt", ".png", ".jpg") and p.name != Path(__file__).name
+    ]
     assert not [p.name for p in texts if forbidden.search(p.read_text(errors="ignore"))]
 
 
@@ -144,18 +160,35 @@ def code_lines(path: Path) -> int:
     text = path.read_text()
     documented = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
             documented |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
-    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    tokens = [t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type not in skipped]
+    skipped = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    tokens = [
+        t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type not in skipped
+    ]
     return len({line for t in tokens for line in range(t.start[0], t.end[0] + 1)} - documented)
 
 
-@pytest.mark.xfail(strict=True, reason="the core has outgrown its ceiling: take away before you add")
+@pytest.mark.xfail(
+    strict=True, reason="the core has outgrown its ceiling: take away before you add"
+)
 def test_core_is_readable_in_one_sitting():
     apart = ("sandbox", "samples")
     folder = PROJECT_ROOT / "helpers"
-    core = [path for path in sorted(folder.rglob("*.py")) if path.relative_to(folder).parts[0] not in apart]
+    core = [
+        path
+        for path in sorted(folder.rglob("*.py"))
+        if path.relative_to(folder).parts[0] not in apart
+    ]
     counts = {path.name: code_lines(path) for path in core}
     assert sum(counts.values()) <= 1500, counts
 
@@ -168,7 +201,14 @@ def test_config_imports_no_sibling():
 
 def test_training_from_a_folder_needs_only_torch():
     """A GPU machine may have nothing else: the command must not import the connector, pandas or urllib3."""
-    unwanted = ("snowflake", "pandas", "urllib3", "dask")  # torch itself brings tqdm where it is installed
-    code = f"import sys, helpers.train; print([m for m in {unwanted} if m in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True)
+    unwanted = (
+        "snowflake",
+        "pandas",
+        "urllib3",
+        "dask",
+    )  # torch itself brings tqdm where it is installed
+    code = f"import sys, helpers.__main__, helpers.commands.train; print([m for m in {unwanted} if m in sys.modules])"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True
+    )
     assert shown.stdout.strip() == "[]", shown.stderr

@@ -1,4 +1,4 @@
-"""Each number of the review on a case that can be worked out by hand."""
+"""Each number of the figures on a case that can be worked out by hand."""
 
 import json
 import time
@@ -11,21 +11,29 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import attribution, duplicates, review
-from helpers.attribution import Story
-from helpers.dataset import ImageFolder, data_digest
+from helpers.folders import data_digest
+from helpers.images import perceptual_hash
 from helpers.model import Classifier, ModelCard
+from helpers.review import attribution, duplicates, figures, stories
+from helpers.review.stories import Story
+from helpers.training.dataset import ImageFolder
 
 CLASSES = ["hat", "shirt", "t-shirt"]
 
 
-def predictions_of(labels: list[str], probabilities: list[list[float]], classes=CLASSES) -> review.Predictions:
+def predictions_of(
+    labels: list[str], probabilities: list[list[float]], classes=CLASSES
+) -> figures.Predictions:
     """Predictions whose softmax is exactly `probabilities`."""
     probabilities = np.array(probabilities, dtype=float).reshape(len(labels), len(classes))
     called = [classes[i] for i in probabilities.argmax(1)] if labels else []
-    table = pd.DataFrame({"relative_path": [f"{c}/{i}.jpg" for i, c in enumerate(labels)], "label": labels})
-    table = table.assign(type=called, confidence=probabilities.max(1, initial=0), phash=["0" * 16] * len(labels))
-    return review.Predictions(
+    table = pd.DataFrame(
+        {"relative_path": [f"{c}/{i}.jpg" for i, c in enumerate(labels)], "label": labels}
+    )
+    table = table.assign(
+        type=called, confidence=probabilities.max(1, initial=0), phash=["0" * 16] * len(labels)
+    )
+    return figures.Predictions(
         table.assign(right=table.label == table.type), np.log(probabilities + 1e-12), classes, 1.0
     )
 
@@ -34,9 +42,11 @@ def sure(label: str, called: str, p: float = 0.8) -> tuple[str, list[float]]:
     return label, [p if name == called else (1 - p) / 2 for name in CLASSES]
 
 
-def case(*rows: tuple[str, str, int]) -> review.Predictions:
+def case(*rows: tuple[str, str, int]) -> figures.Predictions:
     """Predictions from (label, called, times)."""
-    return predictions_of(*map(list, zip(*(sure(a, b) for a, b, times in rows for _ in range(times)))))
+    return predictions_of(
+        *map(list, zip(*(sure(a, b) for a, b, times in rows for _ in range(times))))
+    )
 
 
 @pytest.fixture
@@ -52,7 +62,7 @@ def confused():
 
 
 def test_metrics_of_a_hand_made_confusion(confused):
-    result = review.headline(confused, pd.DataFrame({"relative_path": ["hat/x.jpg"]}))
+    result = figures.headline(confused, pd.DataFrame({"relative_path": ["hat/x.jpg"]}))
     assert result["n"] == 20 and result["accuracy"] == 0.8 and result["top3"] == 1.0
     assert result["recall"] == {"hat": 0.8, "shirt": 0.6, "t-shirt": 1.0}
     f1 = [2 * 8 / (10 + 8), 2 * 3 / (5 + 5), 2 * 5 / (5 + 7)]
@@ -63,13 +73,15 @@ def test_metrics_of_a_hand_made_confusion(confused):
 
 
 def test_confusion_by_class_and_sentences(confused):
-    counts = review.confusion(confused)
+    counts = figures.confusion(confused)
     assert counts.to_numpy().tolist() == [[8, 2, 0], [0, 3, 2], [0, 0, 5]]
-    assert review.most_confused(counts) == [
+    assert figures.most_confused(counts) == [
         "2 of 10 images of hat were called shirt.",
         "2 of 5 images of shirt were called t-shirt.",
     ]
-    table = review.by_class(counts, pd.DataFrame({"relative_path": ["a/hat/1.jpg", "a/hat/2.jpg"]}))
+    table = figures.by_class(
+        counts, pd.DataFrame({"relative_path": ["a/hat/1.jpg", "a/hat/2.jpg"]})
+    )
     assert table.n.tolist() == [10, 5, 5] and table.failures.tolist() == [2, 0, 0]
     assert table.precision.tolist() == pytest.approx([1, 3 / 5, 5 / 7])
     assert table.f1.tolist() == pytest.approx([16 / 18, 0.6, 10 / 12])
@@ -77,47 +89,59 @@ def test_confusion_by_class_and_sentences(confused):
 
 def test_top3_asks_for_the_three_likeliest_and_an_unknown_class_is_wrong():
     probabilities = np.array([[0.4, 0.3, 0.2, 0.1]] * 3)
-    result = review.metrics(probabilities, [2, 3, -1], list("abcd"))
+    result = figures.metrics(probabilities, [2, 3, -1], list("abcd"))
     assert result["accuracy"] == 0 and result["top3"] == pytest.approx(1 / 3)
 
 
 def test_calibrated_set_passes_and_miscalibrated_one_does_not():
     random, confidence = np.random.default_rng(1), np.repeat([0.55, 0.75, 0.95], 2000)
     calibrated = random.random(6000) < confidence
-    ece, ece_95 = review.calibration_error(confidence, calibrated)
+    ece, ece_95 = figures.calibration_error(confidence, calibrated)
     assert ece < ece_95 < 0.03
-    ece, ece_95 = review.calibration_error(confidence, random.random(6000) < confidence - 0.2)
+    ece, ece_95 = figures.calibration_error(confidence, random.random(6000) < confidence - 0.2)
     assert ece == pytest.approx(0.2, abs=0.02) and ece > 5 * ece_95
 
 
 def test_calibration_error_by_hand():
     # two bins: confidence 0.9, half right (gap 0.4, weight 4/6); confidence 0.5, all right (gap 0.5, weight 2/6)
     confidence, right = np.array([0.9] * 4 + [0.5] * 2), np.array([1, 1, 0, 0, 1, 1], bool)
-    assert review.calibration_error(confidence, right)[0] == pytest.approx(0.4 * 4 / 6 + 0.5 * 2 / 6)
-    bins = review.calibration_bins(confidence, right)
+    assert figures.calibration_error(confidence, right)[0] == pytest.approx(
+        0.4 * 4 / 6 + 0.5 * 2 / 6
+    )
+    bins = figures.calibration_bins(confidence, right)
     assert bins.n.tolist() == [2, 4] and bins.accuracy.tolist() == [1.0, 0.5]
     assert (bins.low < bins.accuracy).all() and bins.high.iloc[0] == 1.0
 
 
 def test_bins_are_closed_above():
-    assert review.bins_of(np.array([0.0, 1 / 15, 1 / 15 + 1e-9, 1.0])).tolist() == [0, 0, 1, 14]
+    assert figures.bins_of(np.array([0.0, 1 / 15, 1 / 15 + 1e-9, 1.0])).tolist() == [0, 0, 1, 14]
 
 
 def test_coverage_and_the_threshold_for_an_accuracy():
-    table = pd.DataFrame({"confidence": [0.9, 0.8, 0.8, 0.7, 0.6], "right": [True, True, True, False, True]})
-    curve = review.coverage(table)
-    assert curve.threshold.tolist() == [0.9, 0.8, 0.7, 0.6] and curve.coverage.tolist() == [0.2, 0.6, 0.8, 1.0]
+    table = pd.DataFrame(
+        {"confidence": [0.9, 0.8, 0.8, 0.7, 0.6], "right": [True, True, True, False, True]}
+    )
+    curve = figures.coverage(table)
+    assert curve.threshold.tolist() == [0.9, 0.8, 0.7, 0.6] and curve.coverage.tolist() == [
+        0.2,
+        0.6,
+        0.8,
+        1.0,
+    ]
     assert curve.accuracy.tolist() == pytest.approx([1, 1, 0.75, 0.8])
-    row, sentence = review.threshold_for(curve, 0.95)
+    row, sentence = figures.threshold_for(curve, 0.95)
     assert row.threshold == 0.8 and "0.80 or more, 60% of the images" in sentence
-    assert review.threshold_for(review.coverage(table.assign(right=False)))[0] is None
+    assert figures.threshold_for(figures.coverage(table.assign(right=False)))[0] is None
 
 
 def test_planted_mislabel_is_found_first():
     rows = [sure("hat", "hat", 0.7)] * 5 + [sure("shirt", "shirt", 0.7)] * 5
     rows += [sure("hat", "shirt", 0.98), sure("shirt", "hat", 0.75), sure("shirt", "hat", 0.5)]
-    found = review.suspicious_labels(predictions_of(*map(list, zip(*rows))))
-    assert found.relative_path.tolist() == ["hat/10.jpg", "shirt/11.jpg"]  # the third is less sure than is usual
+    found = figures.suspicious_labels(predictions_of(*map(list, zip(*rows))))
+    assert found.relative_path.tolist() == [
+        "hat/10.jpg",
+        "shirt/11.jpg",
+    ]  # the third is less sure than is usual
 
 
 def test_planted_near_duplicate_is_found_with_its_distance(confused):
@@ -125,12 +149,15 @@ def test_planted_near_duplicate_is_found_with_its_distance(confused):
     digits = [f"{value:016x}" for value in random.integers(0, 2**63, 25)]
     table = confused.table.assign(phash=digits[:20])
     copy = f"{int(digits[3], 16) ^ 0b1011:016x}"
-    training = pd.DataFrame({"relative_path": list("abcdef"), "label": "shirt", "phash": [*digits[20:], copy]})
+    training = pd.DataFrame(
+        {"relative_path": list("abcdef"), "label": "shirt", "phash": [*digits[20:], copy]}
+    )
     (found,) = duplicates.near_duplicates(table, training).itertuples()
     assert (found.relative_path, found.training_path, found.distance) == ("hat/3.jpg", "f", 3)
     assert duplicates.near_duplicates(table, training[:5]).empty
     assert (
-        duplicates.near_duplicates(table, training[:0]).empty and duplicates.near_duplicates(table[:0], training).empty
+        duplicates.near_duplicates(table, training[:0]).empty
+        and duplicates.near_duplicates(table[:0], training).empty
     )
 
 
@@ -149,9 +176,14 @@ def test_hashes_of_training_images_are_kept_and_survive_another_size(tmp_path, m
     duplicates.keep_hashes(data)
     training = duplicates.load_hashes(data_digest(data.sizes))
     assert training.relative_path.tolist() == data.paths and training.phash.is_unique
-    own = [duplicates.perceptual_hash(test.load(i)) for i in range(3)]
-    found = duplicates.near_duplicates(pd.DataFrame({"relative_path": test.paths, "phash": own}), training)
-    assert sorted(found.relative_path) == test.paths and (found.relative_path == found.training_path).all()
+    own = [perceptual_hash(test.load(i)) for i in range(3)]
+    found = duplicates.near_duplicates(
+        pd.DataFrame({"relative_path": test.paths, "phash": own}), training
+    )
+    assert (
+        sorted(found.relative_path) == test.paths
+        and (found.relative_path == found.training_path).all()
+    )
 
 
 class Patch(nn.Module):
@@ -183,7 +215,7 @@ def test_grad_cam_lies_on_the_patch_that_the_model_looks_at():
 
 def test_heat_shares_of_an_even_heat_are_the_regions_areas():
     heat = torch.ones(120, 120)
-    shares = [attribution.heat_share(heat, region) for region in ("sides", "centre", "top")]
+    shares = [stories.heat_share(heat, region) for region in ("sides", "centre", "top")]
     assert shares == pytest.approx([0.5, 0.25, 1 / 3], abs=0.02)
 
 
@@ -192,15 +224,19 @@ SHIRTS = Story("shirts are taken for t-shirts", ("shirt",), ("t-shirt",), "sides
 
 @pytest.mark.parametrize("told, others, sign", [(18, 2, 1), (2, 18, -1), (3, 3, 0), (0, 0, 0)])
 def test_a_story_is_judged_by_whether_its_mistakes_are_more_than_an_even_spread(told, others, sign):
-    wrong = case(("shirt", "t-shirt", told), ("shirt", "hat", others), ("hat", "hat", 5), ("hat", "shirt", 9))
-    found, sentence = attribution.evidence_in_counts(SHIRTS, wrong.table, CLASSES)
+    wrong = case(
+        ("shirt", "t-shirt", told), ("shirt", "hat", others), ("hat", "hat", 5), ("hat", "shirt", 9)
+    )
+    found, sentence = stories.evidence_in_counts(SHIRTS, wrong.table, CLASSES)
     assert found == sign
-    assert sentence.startswith(f"{told} of {told + others} mistakes are of this kind; {(told + others) / 2:.1f} would")
+    assert sentence.startswith(
+        f"{told} of {told + others} mistakes are of this kind; {(told + others) / 2:.1f} would"
+    )
 
 
 def test_a_story_about_a_class_that_is_not_there_says_so():
     story = Story("gloves", ("glove",), ("hat",), "top")
-    assert attribution.evidence_in_counts(story, case(("hat", "shirt", 3)).table, CLASSES) == (
+    assert stories.evidence_in_counts(story, case(("hat", "shirt", 3)).table, CLASSES) == (
         0,
         "The model has no class glove.",
     )
@@ -209,17 +245,18 @@ def test_a_story_about_a_class_that_is_not_there_says_so():
 def test_heat_supports_a_story_only_where_it_lies_as_told():
     edge, middle = torch.zeros(8, 8), torch.zeros(8, 8)
     edge[:, 0] = middle[:, 4] = 1
-    assert attribution.evidence_in_heat(SHIRTS, [edge] * 9, [middle] * 9)[0] == 1
-    assert attribution.evidence_in_heat(SHIRTS, [middle] * 9, [edge] * 9)[0] == -1
-    assert attribution.evidence_in_heat(SHIRTS, [edge] * 9, [edge] * 9)[0] == 0
-    assert attribution.evidence_in_heat(SHIRTS, [edge] * 2, [middle] * 9)[0] == 0
+    assert stories.evidence_in_heat(SHIRTS, [edge] * 9, [middle] * 9)[0] == 1
+    assert stories.evidence_in_heat(SHIRTS, [middle] * 9, [edge] * 9)[0] == -1
+    assert stories.evidence_in_heat(SHIRTS, [edge] * 9, [edge] * 9)[0] == 0
+    assert stories.evidence_in_heat(SHIRTS, [edge] * 2, [middle] * 9)[0] == 0
 
 
 @pytest.mark.parametrize(
-    "signs, words", [((1, 1), "supports"), ((1, 0), "settle"), ((1, -1), "settle"), ((0, -1), "against")]
+    "signs, words",
+    [((1, 1), "supports"), ((1, 0), "settle"), ((1, -1), "settle"), ((0, -1), "against")],
 )
 def test_verdict(signs, words):
-    assert words in attribution.verdict(signs)
+    assert words in stories.verdict(signs)
 
 
 def write_run(folder, n: int, classes=CLASSES) -> None:
@@ -227,54 +264,77 @@ def write_run(folder, n: int, classes=CLASSES) -> None:
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, (n, len(classes))).astype(np.float32)
     names = np.array(classes, dtype=object)
-    labels = names[np.where(random.random(n) < 0.7, logits.argmax(1), random.integers(0, len(classes), n))]
+    labels = names[
+        np.where(random.random(n) < 0.7, logits.argmax(1), random.integers(0, len(classes), n))
+    ]
     confidence = np.exp(logits.max(1, initial=-np.inf)) / np.exp(logits).sum(1)
     paths = [f"{label}/{i}.jpg" for i, label in enumerate(labels)]
-    columns = {"file_url": paths, "relative_path": paths, "etag": paths, "size": np.full(n, 9), "label": labels}
+    columns = {
+        "file_url": paths,
+        "relative_path": paths,
+        "etag": paths,
+        "size": np.full(n, 9),
+        "label": labels,
+    }
     columns |= {"type": names[logits.argmax(1)], "confidence": confidence.astype(float)}
     columns |= {"logits": pa.array(list(logits), pa.list_(pa.float32()))}
     columns |= {"phash": [f"{value:016x}" for value in random.integers(0, 2**63, n)]}
-    columns |= {"model_digest": ["d"] * n, "predicted_at": pa.array([0] * n, pa.timestamp("us", tz="UTC"))}
+    columns |= {
+        "model_digest": ["d"] * n,
+        "predicted_at": pa.array([0] * n, pa.timestamp("us", tz="UTC")),
+    }
     (folder / "predictions").mkdir(parents=True)
     if n:
         table = pa.table(columns)
         pq.write_table(table[: n // 2], folder / "predictions" / "part-0.parquet")
         pq.write_table(table[n // 2 :], folder / "predictions" / "part-1.parquet")
-    (folder / "inference.json").write_text(json.dumps({"classes": list(classes), "temperature": 1.0}))
+    (folder / "inference.json").write_text(
+        json.dumps({"classes": list(classes), "temperature": 1.0})
+    )
 
 
 @pytest.mark.parametrize("classes", [CLASSES, ["hat"]])
 @pytest.mark.parametrize("n", [0, 1, 10])
 def test_few_images_one_class_and_all_failures(tmp_path, n, classes):
     write_run(tmp_path, n, classes)
-    predictions, failures = review.load_predictions(tmp_path), review.load_failures(tmp_path)
+    predictions, failures = figures.load_predictions(tmp_path), figures.load_failures(tmp_path)
     assert len(predictions.table) == len(predictions.logits) == n and failures.empty
-    result = review.headline(predictions, failures)
+    result = figures.headline(predictions, failures)
     assert result["n"] == n and (result["accuracy"] is None) == (n == 0)
     json.dumps(result, allow_nan=False)
-    counts = review.confusion(predictions)
-    assert counts.to_numpy().sum() == n and len(review.by_class(counts, failures)) == len(classes)
-    assert len(review.coverage(predictions.table)) <= n
-    assert len(review.suspicious_labels(predictions)) <= n and isinstance(review.most_confused(counts), list)
-    sentence = attribution.evidence_in_counts(attribution.STORIES[0], predictions.table, list(classes))
+    counts = figures.confusion(predictions)
+    assert counts.to_numpy().sum() == n and len(figures.by_class(counts, failures)) == len(classes)
+    assert len(figures.coverage(predictions.table)) <= n
+    assert len(figures.suspicious_labels(predictions)) <= n and isinstance(
+        figures.most_confused(counts), list
+    )
+    sentence = stories.evidence_in_counts(stories.STORIES[0], predictions.table, list(classes))
     assert sentence[0] == 0
 
 
 def test_failures_are_read_with_their_reasons(tmp_path):
     (tmp_path / "failures").mkdir()
-    rows = pd.DataFrame({"relative_path": ["hat/1.jpg"], "reason": ["not an image"], "attempts": [1]})
+    rows = pd.DataFrame(
+        {"relative_path": ["hat/1.jpg"], "reason": ["not an image"], "attempts": [1]}
+    )
     rows.to_parquet(tmp_path / "failures" / "part-0.parquet")
-    assert review.load_failures(tmp_path).reason.tolist() == ["not an image"]
+    assert figures.load_failures(tmp_path).reason.tolist() == ["not an image"]
 
 
 def test_a_hundred_thousand_predictions_take_under_30_seconds(tmp_path):
     write_run(tmp_path, 100_000)
     started = time.perf_counter()
-    predictions = review.load_predictions(tmp_path)
-    assert predictions.probabilities().max(1) == pytest.approx(predictions.table.confidence.to_numpy(), abs=1e-4)
-    failures = review.load_failures(tmp_path)
-    assert review.headline(predictions, failures)["n"] == review.confusion(predictions).to_numpy().sum() == 100_000
-    assert len(review.coverage(predictions.table)) <= 2000
-    review.suspicious_labels(predictions)
+    predictions = figures.load_predictions(tmp_path)
+    assert predictions.probabilities().max(1) == pytest.approx(
+        predictions.table.confidence.to_numpy(), abs=1e-4
+    )
+    failures = figures.load_failures(tmp_path)
+    assert (
+        figures.headline(predictions, failures)["n"]
+        == figures.confusion(predictions).to_numpy().sum()
+        == 100_000
+    )
+    assert len(figures.coverage(predictions.table)) <= 2000
+    figures.suspicious_labels(predictions)
     assert len(duplicates.near_duplicates(predictions.table, predictions.table[:3000])) == 3000
     assert time.perf_counter() - started < 30

@@ -3,8 +3,15 @@ import json
 import pytest
 
 from helpers import runs
+from helpers.files import write_json
 
-FACTS = {"data_set": "d", "data_digest": "x", "test_digest": "y", "classes": ["a", "b"], "images": {"train": 2}}
+FACTS = {
+    "data_set": "d",
+    "data_digest": "x",
+    "test_digest": "y",
+    "classes": ["a", "b"],
+    "images": {"train": 2},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -18,13 +25,17 @@ def test_latest_run_is_found_with_what_it_knows(home):
     second = runs.start("local", "clothing", **FACTS)
     assert first.name != second.name and runs.open_run("latest", "local", "CLOTHING") == second
     assert runs.open_run(first.name, "local", "clothing") == first
-    assert json.loads((home / "runs" / second.name / "run.json").read_text())["database"] == "CLOTHING"
+    assert (
+        json.loads((home / "runs" / second.name / "run.json").read_text())["database"] == "CLOTHING"
+    )
 
 
 def test_run_of_another_backend_or_database_is_refused():
     run = runs.start("local", "clothing", **FACTS)
     for backend, database in (("snowflake", "clothing"), ("local", "other")):
-        with pytest.raises(ValueError, match=f"Run {run.name} is of backend local, database CLOTHING"):
+        with pytest.raises(
+            ValueError, match=f"Run {run.name} is of backend local, database CLOTHING"
+        ):
             runs.open_run("latest", backend, database)
 
 
@@ -46,12 +57,14 @@ def test_another_model_starts_another_folder():
 def test_unfinished_predictions_name_notebook_03():
     run = runs.start("local", "clothing", **FACTS)
     with pytest.raises(FileNotFoundError, match="Run notebook 03_run_inference first"):
-        runs.has_predictions(run)
-    runs.write_json(run.folder / "inference.json", {})
-    runs.has_predictions(run)
+        runs.require_predictions(run)
+    write_json(run.folder / "inference.json", {})
+    runs.require_predictions(run)
 
 
 def test_who_made_the_database_is_remembered():
     assert not runs.made_database("local", "CLOTHING")
     runs.start("local", "clothing", **FACTS, made_database=True)
-    assert runs.made_database("local", "CLOTHING") and not runs.made_database("snowflake", "CLOTHING")
+    assert runs.made_database("local", "CLOTHING") and not runs.made_database(
+        "snowflake", "CLOTHING"
+    )

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from helpers.samples import MARKER, SAMPLE_CLASSES, draw_samples
+from samples import MARKER, SAMPLE_CLASSES, draw_samples
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -34,15 +34,23 @@ def images(samples: Path) -> dict[str, tuple[list[Path], list[Image.Image], list
     splits = {}
     for split in ("train", "test"):
         files = sorted((samples / split).glob("*/*.jpg"))
-        splits[split] = files, [Image.open(f).convert("RGB") for f in files], [f.parent.name for f in files]
+        splits[split] = (
+            files,
+            [Image.open(f).convert("RGB") for f in files],
+            [f.parent.name for f in files],
+        )
     return splits
 
 
 def linear_accuracy(features: dict[str, np.ndarray], images: dict, strength: float) -> float:
     # PCA keeps all 400 directions that the images span: the same model as on the pixels, in a tenth of the time
-    model = make_pipeline(StandardScaler(), PCA(), LogisticRegression(C=strength, max_iter=500, tol=1e-3))
+    model = make_pipeline(
+        StandardScaler(), PCA(), LogisticRegression(C=strength, max_iter=500, tol=1e-3)
+    )
     with threadpool_limits(1):
-        return model.fit(features["train"], images["train"][2]).score(features["test"], images["test"][2])
+        return model.fit(features["train"], images["train"][2]).score(
+            features["test"], images["test"][2]
+        )
 
 
 def test_every_class_has_its_images(samples: Path) -> None:
@@ -76,7 +84,10 @@ def test_same_seed_draws_same_images_whatever_the_counts(samples: Path, tmp_path
 
 
 def test_another_seed_draws_other_images(samples: Path, tmp_path: Path) -> None:
-    other, whole = contents(draw_samples(tmp_path / "other", n_train=1, n_test=1, seed=1)), contents(samples)
+    other, whole = (
+        contents(draw_samples(tmp_path / "other", n_train=1, n_test=1, seed=1)),
+        contents(samples),
+    )
     assert all(whole[name] != image for name, image in other.items())
 
 
@@ -93,7 +104,9 @@ def test_empty_folder_is_filled(tmp_path: Path) -> None:
     assert len(contents(draw_samples(tmp_path / "empty", 1, 1))) == 20
 
 
-@pytest.mark.parametrize("change", ["foreign file", "other seed", "missing image", "no marker", "a file"])
+@pytest.mark.parametrize(
+    "change", ["foreign file", "other seed", "missing image", "no marker", "a file"]
+)
 def test_folder_with_something_else_is_refused_and_kept(change: str, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     if change == "a file":
@@ -119,11 +132,13 @@ def test_count_below_one_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "set").exists()
 
 
-def test_error_while_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_while_drawing_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_args: object) -> Image.Image:
         raise OSError("disk full")
 
-    monkeypatch.setattr("helpers.samples.draw_picture", fail)
+    monkeypatch.setattr("samples.draw_picture", fail)
     with pytest.raises(OSError, match="disk full"):
         draw_samples(tmp_path / "set", 1, 1)
     assert list(tmp_path.iterdir()) == []
@@ -131,7 +146,7 @@ def test_error_while_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 
 def test_killed_run_leaves_no_half_set(tmp_path: Path) -> None:
     folder = tmp_path / "set"
-    process = subprocess.Popen([sys.executable, "-m", "helpers.samples", str(folder)])
+    process = subprocess.Popen([sys.executable, "-m", "samples", str(folder)])
     try:
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob(".set-*/train/dress/dress_0003.jpg")):
@@ -145,10 +160,26 @@ def test_killed_run_leaves_no_half_set(tmp_path: Path) -> None:
 
 
 def test_terminal_command_draws_and_names_what_is_wrong(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "helpers.samples", str(tmp_path / "set"), "--train", "1", "--test", "1"]
-    assert "1 train and 1 test images" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = [
+        sys.executable,
+        "-m",
+        "samples",
+        str(tmp_path / "set"),
+        "--train",
+        "1",
+        "--test",
+        "1",
+    ]
+    assert (
+        "1 train and 1 test images"
+        in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    )
     refused = subprocess.run([*command, "--seed", "3"], capture_output=True, text=True)
-    assert refused.returncode == 2 and "Move it away" in refused.stderr and "Traceback" not in refused.stderr
+    assert (
+        refused.returncode == 2
+        and "Move it away" in refused.stderr
+        and "Traceback" not in refused.stderr
+    )
 
 
 @pytest.mark.parametrize(("side", "strength"), [(32, 1e-3), (32, 1e-2), (64, 1e-3)])
@@ -167,11 +198,17 @@ def sizes(image: Image.Image, file: Path) -> list[float]:
 
 
 def background(image: Image.Image, file: Path) -> list[float]:
-    rim = np.concatenate([np.asarray(image)[:8].reshape(-1, 3), np.asarray(image)[-8:].reshape(-1, 3)])
+    rim = np.concatenate(
+        [np.asarray(image)[:8].reshape(-1, 3), np.asarray(image)[-8:].reshape(-1, 3)]
+    )
     return [*rim.mean(0), *rim.std(0)]
 
 
 @pytest.mark.parametrize("cue", [colours, sizes, background])
 def test_nothing_but_the_garment_gives_the_class_away(cue: object, images: dict) -> None:
-    features = {s: np.array([cue(i, f) for f, i in zip(*images[s][:2], strict=True)]) for s in images}
-    assert linear_accuracy(features, images, 1.0) < 0.22  # chance is 0.10, three standard errors above it 0.17
+    features = {
+        s: np.array([cue(i, f) for f, i in zip(*images[s][:2], strict=True)]) for s in images
+    }
+    assert (
+        linear_accuracy(features, images, 1.0) < 0.22
+    )  # chance is 0.10, three standard errors above it 0.17

@@ -6,17 +6,20 @@ import sys
 
 import pytest
 import torch
-from certificates import Authority
-from drawing import draw_folder
-from fake_saturn import FakeSaturn
-from remote_cluster import RemoteCluster
+from scenery.certificates import Authority
+from scenery.drawing import draw_folder
+from scenery.fake_saturn import FakeSaturn
+from scenery.remote_cluster import RemoteCluster
 
-from helpers import config, model, runs, sandbox
-from helpers.cluster import WithoutSecrets, start_cluster
-from helpers.tutorial import run_notebook
+import standin
+from helpers import config, model, runs
+from helpers.cluster.start import WithoutSecrets, start_cluster
+from helpers.commands.tutorial import run_notebook
 
 TOKEN = "saturn-token-of-the-test"
-pytestmark = pytest.mark.timeout(900)  # what may take minutes on a busy machine is to import torch in each process
+pytestmark = pytest.mark.timeout(
+    900
+)  # what may take minutes on a busy machine is to import torch in each process
 CLOSE = "POST /api/dask_clusters/c1/close"
 
 
@@ -49,7 +52,11 @@ def refusal(**options) -> str:
 def test_a_wrong_token_is_named_and_not_shown(saturn, monkeypatch):
     monkeypatch.setenv("SATURN_TOKEN", "not-the-token")
     message = refusal()
-    assert saturn.url in message and "the token is not valid" in message and "Check SATURN_BASE_URL" in message
+    assert (
+        saturn.url in message
+        and "the token is not valid" in message
+        and "Check SATURN_BASE_URL" in message
+    )
     assert "SATURN_TOKEN" in message and "not-the-token" not in message
 
 
@@ -77,7 +84,11 @@ def test_an_error_of_the_resource_is_passed_on(saturn):
 def test_a_cluster_that_stays_pending_is_given_up(saturn):
     saturn.pending = 1000
     message = refusal(wait_s=1)
-    assert "gives no cluster" in message and "after 1 s" in message and "page of your resource" in message
+    assert (
+        "gives no cluster" in message
+        and "after 1 s" in message
+        and "page of your resource" in message
+    )
     assert saturn.calls.count("POST /api/dask_clusters") == 2 and CLOSE not in saturn.calls
 
 
@@ -105,14 +116,20 @@ def test_the_life_of_a_cluster(saturn, tmp_path, monkeypatch):
     with start_cluster("saturn", 1, wait_s=300) as client:
         assert client.run(lambda: sys.flags.no_site) == dict.fromkeys(client.nthreads(), 1)
         assert client.dashboard_link == saturn.cluster.dashboard
-        client.register_plugin(WithoutSecrets())  # a late worker cannot read it before it has the package
+        client.register_plugin(
+            WithoutSecrets()
+        )  # a late worker cannot read it before it has the package
         client.saturn.scale(2)
         client.wait_for_workers(2, timeout=300)
         files = where_is_helpers(client)
-        assert len(files) == 3 and all(file.startswith(str(saturn.cluster.folder)) for file in files), files
+        assert len(files) == 3 and all(
+            file.startswith(str(saturn.cluster.folder)) for file in files
+        ), files
         assert all("helpers.zip" in file for file in files), files
 
-        monkeypatch.setattr(config, "PROJECT_ROOT", tmp_path)  # a kernel that restarts, with other code
+        monkeypatch.setattr(
+            config, "PROJECT_ROOT", tmp_path
+        )  # a kernel that restarts, with other code
         shutil.copytree(config.__file__.removesuffix("config.py"), tmp_path / "helpers")
         (tmp_path / "helpers" / "__init__.py").write_text("CHANGED = True")
         again = start_cluster("auto")
@@ -131,7 +148,9 @@ def test_the_life_of_a_cluster(saturn, tmp_path, monkeypatch):
 def test_a_cluster_that_cannot_be_stopped_is_named(saturn):
     client = start_cluster("saturn", wait_s=300)
     saturn.refused.add(CLOSE)
-    with pytest.raises(ConnectionError, match=f"did not stop the cluster, which costs.*{CLOSE} failed"):
+    with pytest.raises(
+        ConnectionError, match=f"did not stop the cluster, which costs.*{CLOSE} failed"
+    ):
         client.close()
     assert client.status == "closed"
 
@@ -141,8 +160,17 @@ def test_from_outside_of_saturn_cloud_over_tls(tmp_path, monkeypatch):
     """With a certificate that Saturn Cloud signs for this client."""
     authority = Authority(tmp_path)
     certificate, key = authority.issue("cluster")
-    options = ("--protocol", "tls", "--tls-ca-file", str(authority.path), "--tls-cert", str(certificate))
-    outside = FakeSaturn(RemoteCluster(tmp_path, (*options, "--tls-key", str(key))), TOKEN, authority)
+    options = (
+        "--protocol",
+        "tls",
+        "--tls-ca-file",
+        str(authority.path),
+        "--tls-cert",
+        str(certificate),
+    )
+    outside = FakeSaturn(
+        RemoteCluster(tmp_path, (*options, "--tls-key", str(key))), TOKEN, authority
+    )
     try:
         monkeypatch.setenv("SATURN_BASE_URL", outside.url)
         monkeypatch.setenv("SATURN_IS_INTERNAL", "false")
@@ -168,11 +196,18 @@ def test_notebook_03_runs_through_it(saturn, tmp_path, monkeypatch):
         run = runs.open_run("latest", "local", "CLOTHING")
         card = model.ModelCard("resnet18", run.classes, 32, run.data_set, run.data_digest)
         torch.manual_seed(0)
-        model.save(model.Classifier(model.build("resnet18", len(run.classes)), card), tmp_path / "model.pt")
-        chosen = {"backend": "local", "model_path": str(tmp_path / "model.pt"), "cluster": "saturn", "n_workers": 2}
+        model.save(
+            model.Classifier(model.build("resnet18", len(run.classes)), card), tmp_path / "model.pt"
+        )
+        chosen = {
+            "backend": "local",
+            "model_path": str(tmp_path / "model.pt"),
+            "cluster": "saturn",
+            "n_workers": 2,
+        }
         run_notebook("03_run_inference", tmp_path / "notebooks", chosen)
     finally:
-        sandbox.stop(tmp_path / ".sandbox")
+        standin.stop(tmp_path / ".sandbox")
     run = runs.open_run("latest", "local", "CLOTHING")
     counts = json.loads((run.folder / "inference.json").read_text())
     assert (counts["listed"], counts["predicted"], counts["failed"]) == (16, 15, 1)

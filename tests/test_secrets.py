@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from certificates import write_key
 from cryptography.hazmat.primitives.asymmetric import rsa
-from drawing import draw_folder
-from recording_proxy import recording_proxy
+from scenery.certificates import write_key
+from scenery.drawing import draw_folder
+from scenery.recording_proxy import recording_proxy
 
-from helpers import login, model, sandbox
-from helpers.sandbox.signing import Signer
-from helpers.tutorial import NOTEBOOKS, NotebookError, run_notebook, run_tutorial
+import standin
+from helpers import model
+from helpers.commands.tutorial import NOTEBOOKS, NotebookError, run_notebook, run_tutorial
+from helpers.snowflake import login
+from standin.signing import Signer
 
 TRAINING = {"n_epochs": 1, "batch_size": 8, "arch": "resnet18", "image_size": 32, "augmentation": 0}
 PASSWORD, TOKEN, PHRASE = "planted-pa55word", "planted-t0ken", "planted-pa55-phrase"
@@ -30,7 +32,9 @@ CLOUD = {
     "AZURE_STORAGE_SAS_TOKEN": "planted-azure-s4s",
 }
 # of this stand-in, of S3 and Google, of Azure; a bearer token for the files of a stage
-SIGNED = re.compile(rb"(?i)(signature|\bsig)(=|%3d|\\u003d)[0-9a-z%+/]{16}|\b\d{10}\.[0-9a-f]{64}\b")
+SIGNED = re.compile(
+    rb"(?i)(signature|\bsig)(=|%3d|\\u003d)[0-9a-z%+/]{16}|\b\d{10}\.[0-9a-f]{64}\b"
+)
 
 
 def leaks(folder: Path, secrets: dict[str, str], but: Path | None = None) -> list[str]:
@@ -59,16 +63,22 @@ def test_the_search_finds_what_is_planted(tmp_path):
     frame = pd.DataFrame({"text": [f"{PASSWORD[:12]}{i}" for i in range(1000)] + [PASSWORD]})
     frame.to_parquet(tmp_path / "part.parquet", compression="zstd", write_statistics=False)
     pd.DataFrame({"url": [url] * 9}).to_parquet(tmp_path / "urls.parquet", compression="zstd")
-    assert PASSWORD.encode() not in (tmp_path / "part.parquet").read_bytes()  # only decoding shows it
+    assert (
+        PASSWORD.encode() not in (tmp_path / "part.parquet").read_bytes()
+    )  # only decoding shows it
     with zipfile.ZipFile(tmp_path / "model.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("card", PASSWORD * 9)
     (tmp_path / "deep" / ".hidden").mkdir(parents=True)
     (tmp_path / "deep" / ".hidden" / "log").write_bytes(b"\xff\0" + f"said {PASSWORD}.".encode())
     (tmp_path / "page.html").write_text(f'<img src="{url}">')
     (tmp_path / "escaped").write_text(url.replace("=", "%3D"))
-    (tmp_path / "azure").write_text("https://x.blob.core.windows.net/c/f?sv=2024&sig=Ab3%2Fd0123456789abcdef%3D")
+    (tmp_path / "azure").write_text(
+        "https://x.blob.core.windows.net/c/f?sv=2024&sig=Ab3%2Fd0123456789abcdef%3D"
+    )
     (tmp_path / "bearer").write_text(Signer(b"key", "").transfer_token("put", "D/PUBLIC/S"))
-    (tmp_path / "innocent").write_text(f"https://sandbox.local/api/files/D/PUBLIC/S/a.jpg, signature= {'a' * 64}")
+    (tmp_path / "innocent").write_text(
+        f"https://standin.local/api/files/D/PUBLIC/S/a.jpg, signature= {'a' * 64}"
+    )
     (tmp_path / "secret.key").write_text(PASSWORD)
     found = leaks(tmp_path, {"password": PASSWORD, "token": TOKEN}, but=tmp_path / "secret.key")
     signed = ["azure", "bearer", "escaped", "page.html", "urls.parquet"]
@@ -93,33 +103,51 @@ def home(tmp_path_factory):
     draw_folder(home / "garments" / "train", n=6)
     draw_folder(home / "garments" / "test", n=3)
     (home / "tmp").mkdir()
-    places = {"HOME": home, "TUTORIAL_HOME": home, "TUTORIAL_SANDBOX": home / ".sandbox", "TMPDIR": home / "tmp"}
+    places = {
+        "HOME": home,
+        "TUTORIAL_HOME": home,
+        "TUTORIAL_SANDBOX": home / ".sandbox",
+        "TMPDIR": home / "tmp",
+    }
     with pytest.MonkeyPatch.context() as patch:
-        for name in (*login.VARIABLES, login.CONNECTION_NAME, "DASK_SCHEDULER_ADDRESS", "XDG_CACHE_HOME"):
+        for name in (
+            *login.VARIABLES,
+            login.CONNECTION_NAME,
+            "DASK_SCHEDULER_ADDRESS",
+            "XDG_CACHE_HOME",
+        ):
             patch.delenv(name, raising=False)
         for name, value in (CLOUD | places | {"NO_PROXY": "127.0.0.1,localhost"}).items():
             patch.setenv(name, str(value))
         yield home
-        sandbox.stop(home / ".sandbox")
+        standin.stop(home / ".sandbox")
 
 
 @pytest.fixture(scope="module")
 def proxy(home):
     """The stand-in, reached as an account is, so that each log-in's secret is in use."""
-    with recording_proxy(sandbox.ensure_running(home / ".sandbox")) as proxy:
+    with recording_proxy(standin.ensure_running(home / ".sandbox")) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="module")
 def log_in(proxy):
     """Sets the environment for one kind of log-in."""
-    account = {"ACCOUNT": "myorg-me", "USER": "me", "HOST": "localhost", "PORT": proxy.port, "PROTOCOL": "http"}
+    account = {
+        "ACCOUNT": "myorg-me",
+        "USER": "me",
+        "HOST": "localhost",
+        "PORT": proxy.port,
+        "PROTOCOL": "http",
+    }
     with pytest.MonkeyPatch.context() as patch:
 
         def log_in(**secret: object) -> None:
             for name in login.VARIABLES:
                 patch.delenv(name, raising=False)
-            for name, value in ({f"SNOWFLAKE_{name}": value for name, value in account.items()} | secret).items():
+            for name, value in (
+                {f"SNOWFLAKE_{name}": value for name, value in account.items()} | secret
+            ).items():
                 patch.setenv(name, str(value))
 
         yield log_in
@@ -137,12 +165,24 @@ def done(home, log_in) -> Path:
 def left(home: Path, safe: Path, proxy) -> list[str]:
     """The leaks of all that has run so far."""
     signing = home / ".sandbox" / "secret.key"
-    secrets = CLOUD | {"password": PASSWORD, "token": TOKEN, "pass phrase": PHRASE, "signing key": signing.read_text()}
+    secrets = CLOUD | {
+        "password": PASSWORD,
+        "token": TOKEN,
+        "pass phrase": PHRASE,
+        "signing key": signing.read_text(),
+    }
     secrets["key"] = (safe / "key.p8").read_text().splitlines()[1]
-    secrets |= {f"token {i}": found["TOKEN"] for i, found in enumerate(proxy.logins()) if "TOKEN" in found}
-    secrets |= {f"session {i}": re.search('Token="(.+)"', said)[1] for i, said in enumerate(set(proxy.tokens))}
+    secrets |= {
+        f"token {i}": found["TOKEN"] for i, found in enumerate(proxy.logins()) if "TOKEN" in found
+    }
+    secrets |= {
+        f"session {i}": re.search('Token="(.+)"', said)[1]
+        for i, said in enumerate(set(proxy.tokens))
+    }
     assert all(len(secret) > 11 for secret in secrets.values()) and "session 3" in secrets
-    return leaks(home, secrets, but=signing)  # the one file that must hold what the stand-in signs with
+    return leaks(
+        home, secrets, but=signing
+    )  # the one file that must hold what the stand-in signs with
 
 
 def fails(name: str, folder: Path, **parameters) -> str:
@@ -155,8 +195,15 @@ def fails(name: str, folder: Path, **parameters) -> str:
 
 def refusing(place: str, beginning: str, code: str, message: str):
     """A fault of the proxy: what Snowflake says to a log-in or a statement that it does not take."""
-    answer = {"success": False, "code": code, "message": message, "data": {"errorCode": code, "sqlState": "57014"}}
-    return lambda path, body: answer if place in path and body.get("sqlText", "").startswith(beginning) else None
+    answer = {
+        "success": False,
+        "code": code,
+        "message": message,
+        "data": {"errorCode": code, "sqlState": "57014"},
+    }
+    return lambda path, body: (
+        answer if place in path and body.get("sqlText", "").startswith(beginning) else None
+    )
 
 
 @pytest.mark.slow
@@ -173,7 +220,10 @@ def test_a_whole_run_leaves_no_secret(home, safe, proxy, done):
 @pytest.mark.timeout(900)
 def test_runs_that_fail_leave_no_secret(home, safe, proxy, done, log_in):
     """Each fails in a cell that holds a connection, signed URLs, or both."""
-    others, card = home / "others", model.read_checkpoint(home / "model" / "model_trained.pt")["card"]
+    others, card = (
+        home / "others",
+        model.read_checkpoint(home / "model" / "model_trained.pt")["card"],
+    )
     draw_folder(others / "train", n=3, size=44)  # other images: none of them is in the cache
     draw_folder(others / "test", n=3, size=44)
     (others / "test" / "hat" / "000.jpg").write_text("no image")
@@ -193,21 +243,31 @@ def test_runs_that_fail_leave_no_secret(home, safe, proxy, done, log_in):
     fails("02_train_model", home / "lost", **TRAINING)
     assert "HTTP status 404" in (home / "lost" / "02_train_model.ipynb").read_text()
 
-    too_small = model.ModelCard("densenet121", card["classes"], 16, card["data_set"], card["data_digest"])
+    too_small = model.ModelCard(
+        "densenet121", card["classes"], 16, card["data_set"], card["data_digest"]
+    )
     network = model.Classifier(model.build("densenet121", len(card["classes"])), too_small)
     model.save(network, home / "too_small.pt")
     named = {"model_path": str(home / "too_small.pt"), "run": done.name}
     assert "RuntimeError" in fails("03_run_inference", home / "computed", n_workers=1, **named)
-    assert "Compute Failed" in (home / "computed" / "kernels.log").read_text()  # Dask tells of the task
-    assert "did not make this run's predictions" in fails("04_review_results", home / "mismatched", **named)
+    assert (
+        "Compute Failed" in (home / "computed" / "kernels.log").read_text()
+    )  # Dask tells of the task
+    assert "did not make this run's predictions" in fails(
+        "04_review_results", home / "mismatched", **named
+    )
 
-    proxy.fault = refusing("query-request", "merge", "000630", "Statement reached its statement timeout.")
+    proxy.fault = refusing(
+        "query-request", "merge", "000630", "Statement reached its statement timeout."
+    )
     assert "statement timeout" in fails("05_write_back", home / "stopped", run=done.name)
     proxy.fault = lambda path, body: None
 
-    doctor = [sys.executable, "-m", "helpers.doctor", "--json", "--backend", "snowflake"]
+    doctor = [sys.executable, "-m", "helpers", "doctor", "--json", "--backend", "snowflake"]
     told = subprocess.run(doctor, capture_output=True, text=True)
     (home / "doctor.txt").write_text(told.stdout + told.stderr)
     assert '"log-in"' in told.stdout
-    run_notebook("06_clean_up", home / "cleaned", {"backend": "snowflake", "run": done.name})  # exports the tables
+    run_notebook(
+        "06_clean_up", home / "cleaned", {"backend": "snowflake", "run": done.name}
+    )  # exports the tables
     assert left(home, safe, proxy) == []

@@ -22,11 +22,13 @@ import pytest
 import requests
 import torch
 import uvicorn
-from browsing import chromium, keep_screenshot
-from drawing import COLOURS
 from PIL import Image
+from scenery.browsing import chromium, keep_screenshot
+from scenery.drawing import COLOURS
 
-from helpers import config, model, serve
+from helpers import config, model
+from helpers.commands import serve
+from helpers.files import digest_of
 from helpers.images import decode
 
 CLASSES = ["hat", "shirt", "t-shirt"]
@@ -36,7 +38,12 @@ CLASSES = ["hat", "shirt", "t-shirt"]
 def checkpoint(tmp_path_factory) -> Path:
     """A small network with a temperature, a flip and a whole view, so that leaving one out would show."""
     torch.manual_seed(0)
-    facts = {"image_size": 32, "data_set": "drawn", "data_digest": "d", "parameters": {"weights": "/home/me/w.pt"}}
+    facts = {
+        "image_size": 32,
+        "data_set": "drawn",
+        "data_digest": "d",
+        "parameters": {"weights": "/home/me/w.pt"},
+    }
     card = model.ModelCard("resnet18", CLASSES, temperature=0.3, flip=True, view="whole", **facts)
     path = tmp_path_factory.mktemp("served") / "model_trained.pt"
     model.save(model.Classifier(model.build("resnet18", 3), card), path)
@@ -111,18 +118,28 @@ def test_answer_is_that_of_predict(url, checkpoint, name, format):
 def test_model_says_what_it_is(url, checkpoint):
     about = requests.get(f"{url}/model", timeout=20).json()
     assert (about["classes"], about["temperature"], about["view"]) == (CLASSES, 0.3, "whole")
-    assert about["digest"] == model.digest(checkpoint) == requests.get(f"{url}/health", timeout=20).json()["model"]
+    assert (
+        about["digest"]
+        == digest_of(checkpoint)
+        == requests.get(f"{url}/health", timeout=20).json()["model"]
+    )
     assert "/home" not in json.dumps(about)  # nothing of the machine that trained it
 
 
 def test_every_route_is_described_and_nothing_comes_from_elsewhere(url):
     api = requests.get(f"{url}/openapi.json", timeout=20).json()
     assert sorted(api["paths"]) == ["/health", "/model", "/predict"]
-    assert all(route["description"] for methods in api["paths"].values() for route in methods.values())
+    assert all(
+        route["description"] for methods in api["paths"].values() for route in methods.values()
+    )
     predict = api["paths"]["/predict"]["post"]
-    assert "image/*" in predict["requestBody"]["content"] and {"200", "408", "413", "422"} == set(predict["responses"])
+    assert "image/*" in predict["requestBody"]["content"] and {"200", "408", "413", "422"} == set(
+        predict["responses"]
+    )
     page = requests.get(url, timeout=20)
-    assert "text/html" in page.headers["content-type"] and "http" not in page.text.replace("http-equiv", "")
+    assert "text/html" in page.headers["content-type"] and "http" not in page.text.replace(
+        "http-equiv", ""
+    )
     assert refusal(requests.get(f"{url}/docs", timeout=20), 404)["value"] == "GET /docs"
     assert refusal(requests.get(f"{url}/predict", timeout=20), 405)["value"] == "GET /predict"
 
@@ -132,7 +149,10 @@ def test_every_route_is_described_and_nothing_comes_from_elsewhere(url):
     [
         (b"", "not a readable image"),
         (b"just text, sent as hat.jpg", "not a readable image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg' width='40' height='40'/>", "not a readable image"),
+        (
+            b"<svg xmlns='http://www.w3.org/2000/svg' width='40' height='40'/>",
+            "not a readable image",
+        ),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\nshowpage\n", "not a readable image"),
         (b"\xff\xd8\xff\xe0" + bytes(range(256)) * 20, "not a readable image"),
         (picture(size=(300, 200))[:-200], "JPEG image cannot be decoded"),
@@ -143,7 +163,10 @@ def test_every_route_is_described_and_nothing_comes_from_elsewhere(url):
 )
 def test_what_is_no_image_is_refused_with_the_reason(url, body, value):
     problem = refusal(
-        requests.post(f"{url}/predict", data=body, headers={"content-type": "image/jpeg"}, timeout=20), 422
+        requests.post(
+            f"{url}/predict", data=body, headers={"content-type": "image/jpeg"}, timeout=20
+        ),
+        422,
     )
     assert problem["thing"] == "image" and value in problem["value"] and "JPEG" in problem["remedy"]
 
@@ -152,34 +175,48 @@ def bomb(width: int, height: int) -> bytes:
     """A PNG of few bytes that says it has this many pixels, all black."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
     rows = zlib.compress(bytes(min((width // 8 + 1) * height, 2**24)), 9)
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("width, height", [(10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
+@pytest.mark.parametrize(
+    "width, height", [(10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)]
+)
 def test_decompression_bomb_is_refused_by_its_header(url, width, height):
     data, started = bomb(width, height), time.perf_counter()
     problem = refusal(requests.post(f"{url}/predict", data=data, timeout=60), 422)
-    assert "pixels" in problem["value"] or "DecompressionBomb" in problem["value"] or "readable" in problem["value"]
+    assert (
+        "pixels" in problem["value"]
+        or "DecompressionBomb" in problem["value"]
+        or "readable" in problem["value"]
+    )
     assert time.perf_counter() - started < 20 and alive(url)
 
 
 def test_too_many_bytes_are_refused_before_they_are_sent(address, url):
     """The body never comes, and the answer does not wait for it."""
-    head = b"POST /predict HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (serve.MAX_BYTES + 1)
+    head = b"POST /predict HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (
+        serve.MAX_BYTES + 1
+    )
     answer = raw(address, head)
     assert answer.startswith(b"413 ") and str(serve.MAX_BYTES).encode() in answer
-    assert raw(address, head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")).startswith(b"413 ")
+    assert raw(address, head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")).startswith(
+        b"413 "
+    )
     assert alive(url)
 
 
 def test_too_many_bytes_without_a_length_are_refused_on_the_way(address):
     """The sender is stopped soon after the limit, however much it has to send."""
     with socket.create_connection(address, timeout=20) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         for _ in range(serve.MAX_BYTES // 2**20 + 1):
             connection.sendall(b"%x\r\n" % 2**20 + bytes(2**20) + b"\r\n")
         answer = http.client.HTTPResponse(connection)  # the last chunk was never sent
@@ -197,7 +234,9 @@ def test_a_picture_of_just_the_limit_is_read(url):
 def test_content_length_may_lie(address, url, monkeypatch):
     data = picture()
     head = b"POST /predict HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
-    assert raw(address, head % 10 + data).startswith(b"422 ")  # less than there is: what is read is no image
+    assert raw(address, head % 10 + data).startswith(
+        b"422 "
+    )  # less than there is: what is read is no image
     raw(address, head % (len(data) + 10) + data, then_close=True)  # more than there is, and gone
     monkeypatch.setattr(serve, "BODY_SECONDS", 0.5)
     answer = raw(address, head % (len(data) + 10) + data)  # more than there is, and waiting
@@ -230,16 +269,27 @@ def test_what_a_header_claims_changes_nothing(url):
         "content-encoding": "gzip",
     }
     assert (
-        requests.post(f"{url}/predict?model=/etc/passwd", data=picture(), headers=headers, timeout=20).json() == honest
+        requests.post(
+            f"{url}/predict?model=/etc/passwd", data=picture(), headers=headers, timeout=20
+        ).json()
+        == honest
     )
 
 
 def test_requests_at_once_get_their_own_answers(url):
-    wanted = {name: requests.post(f"{url}/predict", data=picture(name), timeout=20).json() for name in CLASSES}
+    wanted = {
+        name: requests.post(f"{url}/predict", data=picture(name), timeout=20).json()
+        for name in CLASSES
+    }
     assert len({answer["confidence"] for answer in wanted.values()}) == 3
     names = CLASSES * 20
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda n: requests.post(f"{url}/predict", data=picture(n), timeout=120).json(), names))
+        answers = list(
+            pool.map(
+                lambda n: requests.post(f"{url}/predict", data=picture(n), timeout=120).json(),
+                names,
+            )
+        )
     assert answers == [wanted[name] for name in names]
 
 
@@ -251,7 +301,9 @@ def test_command_of_the_readme_gets_an_answer(address, tmp_path):
     sample.write_bytes(picture())
     here = shlex.split(command.replace("127.0.0.1:8000", f"{address[0]}:{address[1]}"))
     assert here != shlex.split(command)
-    shown = subprocess.run([here[0], "--silent", *here[1:]], cwd=tmp_path, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [here[0], "--silent", *here[1:]], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert json.loads(shown.stdout)["label"] in CLASSES
 
 
@@ -266,7 +318,10 @@ def test_one_picture_is_computed_at_a_time_and_nobody_else_waits(url, monkeypatc
 
     monkeypatch.setattr(serve, "decode", held_up)
     with ThreadPoolExecutor(2) as pool:
-        answers = [pool.submit(requests.post, f"{url}/predict", data=picture(), timeout=60) for _ in range(2)]
+        answers = [
+            pool.submit(requests.post, f"{url}/predict", data=picture(), timeout=60)
+            for _ in range(2)
+        ]
         assert begun.acquire(timeout=20)
         for _ in range(20):
             assert alive(url)
@@ -278,10 +333,15 @@ def test_one_picture_is_computed_at_a_time_and_nobody_else_waits(url, monkeypatc
 def test_the_trained_model_goes_before_the_provided_one(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(config, "PROJECT_ROOT", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["serve", "--port", "0"])
-    assert serve.main() == 1
-    assert "model_trained.pt does not exist. Run notebook 02_train_model first" in capsys.readouterr().err
-    for path in (tmp_path / "model" / "model_provided.pt", tmp_path / "home" / "model" / "model_trained.pt"):
+    assert serve.main(["--port", "0"]) == 1
+    assert (
+        "model_trained.pt does not exist. Run notebook 02_train_model first"
+        in capsys.readouterr().err
+    )
+    for path in (
+        tmp_path / "model" / "model_provided.pt",
+        tmp_path / "home" / "model" / "model_trained.pt",
+    ):
         path.parent.mkdir(parents=True)
         path.symlink_to(checkpoint)
         assert serve.default_model() == path
@@ -289,11 +349,20 @@ def test_the_trained_model_goes_before_the_provided_one(checkpoint, tmp_path, mo
 
 @pytest.mark.slow
 def test_command_serves_until_it_is_interrupted(checkpoint):
-    command = [sys.executable, "-m", "helpers.serve", "--port", "0", "--model", str(checkpoint)]
-    with subprocess.Popen(command, cwd=config.PROJECT_ROOT, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "helpers", "serve", "--port", "0", "--model", str(checkpoint)]
+    with subprocess.Popen(
+        command, cwd=config.PROJECT_ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
-            address = next(found[0] for line in process.stderr if (found := re.findall(r"http://[\d.]+:\d+", line)))
-            assert requests.post(f"{address}/predict", data=picture(), timeout=60).json()["label"] in CLASSES
+            address = next(
+                found[0]
+                for line in process.stderr
+                if (found := re.findall(r"http://[\d.]+:\d+", line))
+            )
+            assert (
+                requests.post(f"{address}/predict", data=picture(), timeout=60).json()["label"]
+                in CLASSES
+            )
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=60)
         finally:
@@ -319,7 +388,10 @@ def test_page_shows_what_the_service_answers(browser, url):
     page, requested, complaints = browser.new_page(viewport={"width": 360, "height": 740}), [], []
     page.set_default_timeout(90_000)
     page.on("request", lambda request: requested.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(url)
     page.get_by_text("resnet18, trained on drawn, knows: hat, shirt, t-shirt.").wait_for()
@@ -328,7 +400,9 @@ def test_page_shows_what_the_service_answers(browser, url):
     assert page.evaluate("document.activeElement.id") == "file"
 
     def answered(name: str) -> None:
-        found = requests.post(f"{url}/predict", data=picture(name.removesuffix(".jpg")), timeout=20).json()
+        found = requests.post(
+            f"{url}/predict", data=picture(name.removesuffix(".jpg")), timeout=20
+        ).json()
         page.get_by_role("status").get_by_text(f"{name}: {found['label']}, confidence").wait_for()
         assert page.locator("#top tbody tr").all_inner_texts() == [
             f"{c['label']}\t{100 * c['confidence']:.1f} %" for c in found["top3"]
@@ -351,7 +425,9 @@ def test_page_shows_what_the_service_answers(browser, url):
     page.evaluate(DROP, [list(b"no picture"), "notes.txt"])
     page.get_by_text("image: not a readable image").wait_for()
     assert not page.locator("#top").is_visible() and not page.locator("#picture").is_visible()
-    file.set_input_files({"name": "huge.jpg", "mimeType": "image/jpeg", "buffer": bytes(serve.MAX_BYTES + 1)})
+    file.set_input_files(
+        {"name": "huge.jpg", "mimeType": "image/jpeg", "buffer": bytes(serve.MAX_BYTES + 1)}
+    )
     page.get_by_text(f"Choose a file of at most {serve.MAX_BYTES}").wait_for()
     assert {address for address in requested if not address.startswith(("blob:", "data:"))} == {
         f"{url}/{path}" for path in ("", "model", "openapi.json", "predict")

@@ -28,9 +28,13 @@ site_notebooks, site_figures = load("site_notebooks"), load("site_figures")
 
 def page(tmp_path, *outputs, states: dict | None = None, count: int | None = 1):
     """The one cell of a notebook with these outputs, as the pages show it."""
-    notebook = new_notebook(cells=[new_code_cell("1", execution_count=count, outputs=list(outputs))])
+    notebook = new_notebook(
+        cells=[new_code_cell("1", execution_count=count, outputs=list(outputs))]
+    )
     if states:
-        notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": states}}
+        notebook.metadata["widgets"] = {
+            "application/vnd.jupyter.widget-state+json": {"state": states}
+        }
     nbformat.write(notebook, tmp_path / "executed.ipynb")
     shown = site_notebooks.page(tmp_path / "executed.ipynb", [tmp_path])
     assert "widgets" not in shown.metadata
@@ -44,14 +48,19 @@ def png(size: int) -> str:
 
 
 def test_failed_or_unrun_cell_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"cell 0: ValueError\. Pages are made from a finished run"):
+    with pytest.raises(
+        ValueError, match=r"cell 0: ValueError\. Pages are made from a finished run"
+    ):
         page(tmp_path, new_output("error", ename="ValueError", evalue="no"))
     with pytest.raises(ValueError, match="cell 0: it was not run"):
         page(tmp_path, count=None)
 
 
 def test_progress_bar_becomes_its_last_words_and_controls_say_what_they_need(tmp_path):
-    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "box"}, "text/plain": "  0%|"}
+    widget = {
+        "application/vnd.jupyter.widget-view+json": {"model_id": "box"},
+        "text/plain": "  0%|",
+    }
     html, bar = {"model_name": "HTMLModel"}, {"model_name": "FloatProgressModel", "state": {}}
     states = {
         "box": {
@@ -64,7 +73,9 @@ def test_progress_bar_becomes_its_last_words_and_controls_say_what_they_need(tmp
     }
     cell = page(tmp_path, new_output("display_data", widget), states=states)
     assert cell.outputs[0].data == {"text/plain": "epoch 2/2: 100% 9/9 [00:01<00:00]"}
-    cell = page(tmp_path, new_output("display_data", widget), states={"box": states["box"] | {"state": {}}})
+    cell = page(
+        tmp_path, new_output("display_data", widget), states={"box": states["box"] | {"state": {}}}
+    )
     assert "need a running kernel" in cell.outputs[0].data["text/plain"]
 
 
@@ -85,7 +96,9 @@ def test_picture_needs_a_text_and_is_made_smaller_only_when_large(tmp_path):
     described = {"image/png": {"alt": "Noise in grey."}}
     small = page(tmp_path, new_output("display_data", {"image/png": png(8)}, metadata=described))
     large = page(tmp_path, new_output("display_data", {"image/png": png(600)}, metadata=described))
-    assert set(small.outputs[0].data) == {"image/png"} and set(large.outputs[0].data) == {"image/jpeg"}
+    assert set(small.outputs[0].data) == {"image/png"} and set(large.outputs[0].data) == {
+        "image/jpeg"
+    }
     assert len(large.outputs[0].data["image/jpeg"]) < len(png(600))
     assert small.metadata.mystnb.image.alt == large.metadata.mystnb.image.alt == "Noise in grey."
 
@@ -105,17 +118,27 @@ def test_figures_come_from_the_files_and_missing_ones_are_said(tmp_path, monkeyp
     for name, facts in content.items():
         (run / f"{name}.json").write_text(json.dumps(facts))
     (tmp_path / "runs" / "bench").mkdir()
-    (tmp_path / "runs" / "bench" / "train.json").write_text('{"ceiling": 12.5, "rounds": {"first": [1, 2]}}')
-    (tmp_path / "runs" / "bench" / "scale.json").write_text('{"1000": {"rows_per_s": 9, "rounds": [8, 9]}}')
+    (tmp_path / "runs" / "bench" / "train.json").write_text(
+        '{"ceiling": 12.5, "rounds": {"first": [1, 2]}}'
+    )
+    (tmp_path / "runs" / "bench" / "scale.json").write_text(
+        '{"1000": {"rows_per_s": 9, "rounds": [8, 9]}}'
+    )
     text = site_figures.figures(run)
-    assert "| accuracy | 0.667 (95 % interval 0.200 to 0.900, n = 3) |" in text and "| total | 1.5 |" in text
+    assert (
+        "| accuracy | 0.667 (95 % interval 0.200 to 0.900, n = 3) |" in text
+        and "| total | 1.5 |" in text
+    )
     assert "| ceiling | 12.5 |" in text and "| rounds: first | [1, 2] |" in text
     assert "| rows | rows_per_s |" in text and "| 1000 | 9 |" in text
     assert text.count("Not measured") == 2 and "`make bench-inference` measures it" in text
 
 
 def test_every_module_and_sql_file_has_its_place():
-    api, sql = site_figures.api(PROJECT_ROOT / "helpers"), site_figures.sql_files(PROJECT_ROOT / "sql")
+    api, sql = (
+        site_figures.api(PROJECT_ROOT / "helpers"),
+        site_figures.sql_files(PROJECT_ROOT / "sql"),
+    )
     assert "automodule:: helpers.dataset\n" in api and "__init__" not in api
     assert sql.count("literalinclude") == len(list((PROJECT_ROOT / "sql").glob("*.sql"))) > 0
 

@@ -2,49 +2,60 @@ import json
 import urllib.request
 
 import pytest
-from drawing import draw_folder
+from scenery.drawing import draw_folder
 from snowflake.connector.errors import ProgrammingError
 
-from helpers import login, snowflake, stage
+from helpers import folders
 from helpers.config import PROJECT_ROOT
+from helpers.snowflake import listing, login, stage
+from helpers.snowflake.connection import connect, describe, execute, run_file
+from helpers.snowflake.listing import list_files, list_images, sign_urls
 
 
 @pytest.fixture
-def loaded(sandbox, tmp_path):
+def loaded(running_standin, tmp_path):
     """The tutorial's stages and tables with a few images, in a database of its own."""
     folder = draw_folder(tmp_path / "test", n=2)
-    connection = snowflake.connect("local")
-    snowflake.execute(connection, "create or replace database SNOWFLAKE_TESTS")
+    connection = connect("local")
+    execute(connection, "create or replace database SNOWFLAKE_TESTS")
     for name in ("02_create_stages", "03_create_tables"):
-        snowflake.run_file(connection, f"sql/{name}.sql")
+        run_file(connection, f"sql/{name}.sql")
     stage.sync(connection, folder, "clothing_dataset")
-    snowflake.run_file(connection, "sql/04_load_tables.sql")
+    run_file(connection, "sql/04_load_tables.sql")
     yield connection, folder
     connection.close()
 
 
-def test_missing_database_names_the_notebook(sandbox):
+def test_missing_database_names_the_notebook(running_standin):
     with pytest.raises(LookupError, match="Run notebook 01_set_up_snowflake first"):
-        snowflake.connect("local", "NO_SUCH_DATABASE")
+        connect("local", "NO_SUCH_DATABASE")
 
 
-def test_files_take_the_names_they_are_given(sandbox):
-    connection = snowflake.connect("local")
-    snowflake.run_file(connection, "sql/01_create_database.sql", database_name="GIVEN_NAME")
-    assert snowflake.execute(connection, "select current_database(), current_schema()") == [("GIVEN_NAME", "PUBLIC")]
-    assert "database GIVEN_NAME" in snowflake.where(connection, "local")
-    snowflake.execute(connection, "drop database GIVEN_NAME")
+def test_files_take_the_names_they_are_given(running_standin):
+    connection = connect("local")
+    run_file(connection, "sql/01_create_database.sql", database_name="GIVEN_NAME")
+    assert execute(connection, "select current_database(), current_schema()") == [
+        ("GIVEN_NAME", "PUBLIC")
+    ]
+    assert "database GIVEN_NAME" in describe(connection)
+    execute(connection, "drop database GIVEN_NAME")
     connection.close()
 
 
 def test_failing_statement_is_named_with_its_file(connection, tmp_path):
-    (tmp_path / "bad.sql").write_text("-- a comment; with a semicolon\nselect 1;\nselect * from nothing_here;\n")
-    with pytest.raises(ProgrammingError, match=r"bad\.sql, in “select \* from nothing_here”") as caught:
-        snowflake.run_file(connection, tmp_path / "bad.sql")
+    (tmp_path / "bad.sql").write_text(
+        "-- a comment; with a semicolon\nselect 1;\nselect * from nothing_here;\n"
+    )
+    with pytest.raises(
+        ProgrammingError, match=r"bad\.sql, in “select \* from nothing_here”"
+    ) as caught:
+        run_file(connection, tmp_path / "bad.sql")
     assert caught.value.errno == 2003
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT_ROOT / "sql").glob("*.sql")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT_ROOT / "sql").glob("*.sql")), ids=lambda path: path.stem
+)
 def test_every_sql_file_is_lower_case_parses_and_has_its_header(path):
     import sqlglot
 
@@ -52,24 +63,30 @@ def test_every_sql_file_is_lower_case_parses_and_has_its_header(path):
     assert all(f"-- {word}:" in text for word in ("Purpose", "Needs", "Leaves behind"))
     assert len(sqlglot.parse(text, read="snowflake")) >= 1
     assert not any(
-        line.split()[0].isupper() and line.split()[0].isalpha() for line in text.splitlines() if line[:1].isupper()
+        line.split()[0].isupper() and line.split()[0].isalpha()
+        for line in text.splitlines()
+        if line[:1].isupper()
     )
 
 
 def test_loading_is_repeatable_and_a_changed_image_loses_its_prediction(loaded):
     connection, folder = loaded
-    snowflake.execute(connection, "update clothing_test set type = 'hat', confidence = 1")
-    snowflake.run_file(connection, "sql/04_load_tables.sql")
-    assert snowflake.execute(connection, "select count(*), count(type) from clothing_test") == [(6, 6)]
+    execute(connection, "update clothing_test set type = 'hat', confidence = 1")
+    run_file(connection, "sql/04_load_tables.sql")
+    assert execute(connection, "select count(*), count(type) from clothing_test") == [(6, 6)]
     (folder / "hat" / "000.jpg").write_bytes((folder / "shirt" / "001.jpg").read_bytes())
     (folder / "hat" / "001.jpg").unlink()
     draw_folder(folder / "more", n=1, colours={"hat": (1, 2, 3)})
     changes = stage.sync(connection, folder, "clothing_dataset")
-    assert (changes.added, changes.changed, changes.removed) == (["more/hat/000.jpg"], ["hat/000.jpg"], ["hat/001.jpg"])
-    vanished = list(snowflake.run_file(connection, "sql/04_load_tables.sql").values())[-1]
+    assert (changes.added, changes.changed, changes.removed) == (
+        ["more/hat/000.jpg"],
+        ["hat/000.jpg"],
+        ["hat/001.jpg"],
+    )
+    vanished = run_file(connection, "sql/04_load_tables.sql")["vanished"]
     assert vanished.iloc[:, 1].tolist() == ["hat/001.jpg"]
-    assert snowflake.execute(connection, "select count(*), count(type) from clothing_test") == [(7, 5)]
-    listed = snowflake.list_files(connection, "clothing_test", "relative_path", "clothing_dataset")
+    assert execute(connection, "select count(*), count(type) from clothing_test") == [(7, 5)]
+    listed = list_files(connection, "clothing_test", "relative_path", "clothing_dataset")
     assert len(listed) == 6 and "hat/001.jpg" not in [path for path, _, _ in listed]
 
 
@@ -80,49 +97,60 @@ def test_urls_come_in_order_whatever_the_names(loaded):
     for index, name in enumerate(names):
         (folder / "hat" / name).write_bytes(data + bytes(index))
     stage.sync(connection, folder, "clothing_dataset")
-    urls = snowflake.sign_urls(connection, "clothing_dataset", [f"hat/{name}" for name in names])
+    urls = sign_urls(connection, "clothing_dataset", [f"hat/{name}" for name in names])
     assert [len(urllib.request.urlopen(url).read()) - len(data) for url in urls] == [0, 1, 2, 3, 4]
 
 
 def test_more_paths_than_one_statement_takes(loaded, monkeypatch):
-    monkeypatch.setattr(snowflake, "SIGNED_AT_ONCE", 3)
+    monkeypatch.setattr(listing, "SIGNED_AT_ONCE", 3)
     paths = [f"hat/{i}.jpg" for i in range(8)]
-    urls = snowflake.sign_urls(loaded[0], "clothing_dataset", paths)
-    assert [url.partition("?")[0].rpartition("/")[2] for url in urls] == [path[4:] for path in paths]
-    assert snowflake.sign_urls(loaded[0], "clothing_dataset", []) == []
+    urls = sign_urls(loaded[0], "clothing_dataset", paths)
+    assert [url.partition("?")[0].rpartition("/")[2] for url in urls] == [
+        path[4:] for path in paths
+    ]
+    assert sign_urls(loaded[0], "clothing_dataset", []) == []
 
 
 def test_only_what_this_model_has_not_predicted_is_listed(loaded):
     connection, _ = loaded
-    rows = snowflake.list_files(connection, "clothing_test", "relative_path", "clothing_dataset")
+    rows = list_files(connection, "clothing_test", "relative_path", "clothing_dataset")
     path, _, etag = rows[0]
     log = "insert into clothing_prediction_log (relative_path, etag, model_digest) values (%s, %s, %s)"
-    snowflake.execute(connection, log, (path, etag, "m1"))
+    execute(connection, log, (path, etag, "m1"))
 
     def new(model: str) -> int:
-        return sum(map(len, snowflake.list_images(connection, "clothing_test", "clothing_dataset", not_by_model=model)))
+        return sum(
+            map(
+                len,
+                list_images(connection, "clothing_test", "clothing_dataset", not_by_model=model),
+            )
+        )
 
     assert new("m1") == 6  # logged, but without a prediction in the table: lost, so wanted again
-    snowflake.execute(connection, "update clothing_test set pred_timestamp = current_timestamp()")
+    execute(connection, "update clothing_test set pred_timestamp = current_timestamp()")
     assert (new("m1"), new("m2")) == (5, 6)
 
 
 def test_folders_of_a_data_set_are_found_or_named(tmp_path):
     draw_folder(tmp_path / "train", n=1)
     with pytest.raises(FileNotFoundError, match="needs the folders train/ and test/"):
-        stage.split_folders(tmp_path)
+        folders.split_folders(tmp_path)
     draw_folder(tmp_path / "validation", n=1)
-    assert stage.split_folders(tmp_path) == (tmp_path / "train", tmp_path / "validation")
+    assert folders.split_folders(tmp_path) == (tmp_path / "train", tmp_path / "validation")
     draw_folder(tmp_path / "test", n=1)
-    assert stage.split_folders(tmp_path) == (tmp_path / "train", tmp_path / "test")
+    assert folders.split_folders(tmp_path) == (tmp_path / "train", tmp_path / "test")
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
-        stage.split_folders(tmp_path / "nowhere")
+        folders.split_folders(tmp_path / "nowhere")
 
 
 def test_recipe_names_what_exists():
     recipe = json.loads((PROJECT_ROOT / ".saturn" / "saturn.json").read_text())
     assert recipe["environment_variables"]["TUTORIAL_BACKEND"] == "snowflake"
-    assert (PROJECT_ROOT / "requirements.txt").exists() and "requirements.txt" in recipe["start_script"]
+    assert (PROJECT_ROOT / "requirements.txt").exists() and "requirements.txt" in recipe[
+        "start_script"
+    ]
     known = {*login.VARIABLES, "TUTORIAL_BACKEND"}
     assert set(recipe["environment_variables"]) <= known
-    assert {s["location"] for s in recipe["secrets"] if s["type"] == "environment_variable"} <= known
+    assert {
+        s["location"] for s in recipe["secrets"] if s["type"] == "environment_variable"
+    } <= known

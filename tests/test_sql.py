@@ -7,9 +7,9 @@ import pytest
 import sqlglot
 from snowflake.connector.errors import ProgrammingError
 
-from helpers import snowflake
+from helpers.commands.doctor.account import PRIVILEGES
 from helpers.config import PROJECT_ROOT
-from helpers.doctor.account import PRIVILEGES
+from helpers.snowflake.connection import execute
 
 FILES = sorted((PROJECT_ROOT / "sql").glob("*.sql"))
 KINDS = "resource monitor|storage integration|integration|warehouse|role|user|stream|task|stage"
@@ -24,7 +24,11 @@ MERE_TEXT = {
 def statements(path) -> list[str]:
     """The statements of a file; in these files an empty line follows each."""
     text = re.sub(r"^--.*\n", "", path.read_text(), flags=re.M)
-    return [statement.strip().rstrip(";") for statement in re.split(r";\n\s*\n", text) if statement.strip()]
+    return [
+        statement.strip().rstrip(";")
+        for statement in re.split(r";\n\s*\n", text)
+        if statement.strip()
+    ]
 
 
 def kind(statement: str) -> str:
@@ -37,7 +41,11 @@ def test_every_statement_parses_as_snowflake_sql(path, caplog):
     """What sqlglot cannot take apart must be of a kind that it does not know."""
     with caplog.at_level(logging.CRITICAL, "sqlglot"):
         for statement in statements(path):
-            (tree,) = sqlglot.parse(statement, read="snowflake") if "\nas\nbegin" not in statement else [None]
+            (tree,) = (
+                sqlglot.parse(statement, read="snowflake")
+                if "\nas\nbegin" not in statement
+                else [None]
+            )
             if tree is None or isinstance(tree, sqlglot.exp.Command):
                 assert kind(statement) in MERE_TEXT, statement
 
@@ -49,12 +57,14 @@ def test_readme_lists_exactly_what_the_stand_in_refuses(connection):
             continue
         for statement in statements(path):
             try:
-                snowflake.execute(connection, statement)
+                execute(connection, statement)
             except ProgrammingError as error:
                 assert re.search(REFUSAL, str(error)), (path.name, statement, error)
                 refused.setdefault(kind(statement), path.name)
     text = (PROJECT_ROOT / "README.md").read_text()
-    listed = re.search(r"that it refuses, and that have therefore not been run:\*\* ([A-Z ,]+)\.", text)[1].split(", ")
+    listed = re.search(
+        r"that it refuses, and that have therefore not been run:\*\* ([A-Z ,]+)\.", text
+    )[1].split(", ")
     assert sorted(refused) == sorted(listed)
     assert {name[:2] for name in refused.values()} == {"00", "07", "09"}
 
@@ -71,9 +81,15 @@ def test_what_the_administrator_makes_can_be_taken_away_again():
     made, dropped = set(), set()
     for path in FILES:
         made |= set(
-            re.findall(rf"^create ({KINDS}|database) if not exists (?!identifier)(\w+)", path.read_text(), re.M)
+            re.findall(
+                rf"^create ({KINDS}|database) if not exists (?!identifier)(\w+)",
+                path.read_text(),
+                re.M,
+            )
         )
-        dropped |= set(re.findall(rf"^drop ({KINDS}|database) if exists (\w+)", path.read_text(), re.M))
+        dropped |= set(
+            re.findall(rf"^drop ({KINDS}|database) if exists (\w+)", path.read_text(), re.M)
+        )
     nightly = {("stream", "clothing_new_image"), ("task", "clothing_load_images")}  # 07 says how
     made = {(kind.replace("storage ", ""), name) for kind, name in made}
     assert made - nightly == dropped
@@ -81,6 +97,10 @@ def test_what_the_administrator_makes_can_be_taken_away_again():
 
 def test_warehouse_sleeps_and_has_a_limit():
     text = (PROJECT_ROOT / "sql" / "00_role_and_warehouse.sql").read_text()
-    for line in ("warehouse_size = 'X-SMALL'", "auto_suspend = 60", "resource_monitor = clothing_monitor"):
+    for line in (
+        "warehouse_size = 'X-SMALL'",
+        "auto_suspend = 60",
+        "resource_monitor = clothing_monitor",
+    ):
         assert f"    {line}" in text
     assert "on 100 percent do suspend_immediate" in text and "type = service" in text

@@ -11,17 +11,23 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
-from documents import SHELLS, code_blocks
-from surroundings import readers_machine
+from scenery.documents import SHELLS, code_blocks
+from scenery.surroundings import readers_machine
 
+from helpers.commands.serve import MAX_BYTES
+from helpers.commands.tutorial import NOTEBOOKS, run_notebook
 from helpers.config import PROJECT_ROOT
-from helpers.sandbox.serve import LOCK_WAIT_S
-from helpers.serve import MAX_BYTES
-from helpers.tutorial import NOTEBOOKS, run_notebook
+from standin.serve import LOCK_WAIT_S
 
 PAGES = [
     PROJECT_ROOT / name
-    for name in ("README.md", "CONTRIBUTING.md", "model/README.md", "docs/own_classes.md", "docs/clusters.md")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "model/README.md",
+        "docs/own_classes.md",
+        "docs/clusters.md",
+    )
 ]
 MEASURED = json.loads((PROJECT_ROOT / "docs" / "measured.json").read_text())
 SHOWN = f"{MEASURED['images']['test']} test images", f"{MEASURED['images']['train']} draw"
@@ -65,7 +71,11 @@ def numbers(text: str) -> set[str]:
 
 def quoted_from_run() -> set[str]:
     """The measured figures, as text; whether each is at its place is for other tests."""
-    values = [*MEASURED["images"].values(), *MEASURED["minutes"].values(), *MEASURED["pictured"].values()]
+    values = [
+        *MEASURED["images"].values(),
+        *MEASURED["minutes"].values(),
+        *MEASURED["pictured"].values(),
+    ]
     return {str(value) for value in values}
 
 
@@ -77,7 +87,9 @@ def test_text_quotes_no_number_that_a_run_would_change(name):
 def test_readme_quotes_the_run_of_its_pictures():
     text, pictured = prose("README"), MEASURED["pictured"]
     rows = re.findall(r"^\| \[.*?\]\(notebooks/(\w+)\.ipynb\) \|.*\| ([\d.]+) \|", text, re.M)
-    assert {name: float(minutes) for name, minutes in rows} == {name: MEASURED["minutes"][name] for name in NOTEBOOKS}
+    assert {name: float(minutes) for name, minutes in rows} == {
+        name: MEASURED["minutes"][name] for name in NOTEBOOKS
+    }
     assert f"n = {pictured['images']} of {MEASURED['images']['test']}:" in text
     assert {3: "for three classes the surest mistake"}[pictured["mistakes"]] in text
     assert "{}s are sometimes taken for {}s".format(*MEASURED["most_confused"]) in text
@@ -95,15 +107,25 @@ def test_captions_in_notebooks_are_of_the_same_run():
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_says_why_how_long_and_what_it_costs(name):
     parts = dict(re.findall(r"^\*\*(.+?)\.\*\* (.+)$", prose(name), re.M))
-    assert list(parts) == ["What you'll do", "What you'll learn", "Why", "What you need", "What it takes"]
-    promised, cost = re.fullmatch(r"Under ([\w ]+?minutes?)\b.*? On an account: (.+)", parts["What it takes"]).groups()
+    assert list(parts) == [
+        "What you'll do",
+        "What you'll learn",
+        "Why",
+        "What you need",
+        "What it takes",
+    ]
+    promised, cost = re.fullmatch(
+        r"Under ([\w ]+?minutes?)\b.*? On an account: (.+)", parts["What it takes"]
+    ).groups()
     assert MEASURED["minutes"][name] <= WORDS[promised] <= 1 + 4 * MEASURED["minutes"][name]
     assert "warehouse" in cost
 
 
 def slugs(page: Path) -> set[str]:
     """Anchors that a Markdown page offers, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M)
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M
+    )
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -118,11 +140,18 @@ def quoted_commands() -> list[list[str]]:
     typed = []
     for page in PAGES:
         text = page.read_text()
-        typed += [line for language, block in code_blocks(page) if language in SHELLS for line in block.splitlines()]
+        typed += [
+            line
+            for language, block in code_blocks(page)
+            if language in SHELLS
+            for line in block.splitlines()
+        ]
         typed += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
     typed += re.findall(r"`([^`\n]+)`", "\n".join(map(prose, NOTEBOOKS)))
     kinds = r"(make|python|papermill|\.venv/bin/\w+)(\s|$)"
-    return [line.partition(" # ")[0].split() for line in map(str.strip, typed) if re.match(kinds, line)]
+    return [
+        line.partition(" # ")[0].split() for line in map(str.strip, typed) if re.match(kinds, line)
+    ]
 
 
 def test_make_targets_and_their_options_exist():
@@ -131,7 +160,9 @@ def test_make_targets_and_their_options_exist():
     options = set(re.findall(r"^(\w+) \?=", (PROJECT_ROOT / "Makefile").read_text(), re.M))
     for words in lines:
         assert {word.partition("=")[0] for word in words if "=" in word} <= options, words
-        shown = subprocess.run(["make", "-n", *words[1:]], cwd=PROJECT_ROOT, capture_output=True, text=True)
+        shown = subprocess.run(
+            ["make", "-n", *words[1:]], cwd=PROJECT_ROOT, capture_output=True, text=True
+        )
         assert shown.returncode == 0, (words, shown.stderr)
 
 
@@ -148,23 +179,39 @@ def test_papermill_lines_name_notebooks_and_their_parameters():
 def test_programs_of_the_environment_are_there():
     programs = {words[0] for words in quoted_commands() if words[0].startswith(".venv/bin/")}
     assert len(programs) >= 4
-    assert not [name for name in programs if not (Path(sys.executable).parent / Path(name).name).exists()]
+    assert not [
+        name for name in programs if not (Path(sys.executable).parent / Path(name).name).exists()
+    ]
 
 
 @pytest.mark.slow
-def test_modules_take_the_options_that_the_pages_name():
-    lines = [words for words in quoted_commands() if Path(words[0]).name == "python" and words[1] == "-m"]
+def test_programs_take_the_options_that_the_pages_name():
+    lines = [
+        words for words in quoted_commands() if Path(words[0]).name == "python" and words[1] == "-m"
+    ]
     used: dict[str, set[str]] = {}
     for words in lines:
-        used.setdefault(words[2], set()).update(word for word in words if word.startswith("--"))
-    assert {"helpers.evaluate", "helpers.samples", "helpers.train"} <= used.keys()
-    for module, options in used.items():
-        command = [sys.executable, "-m", module, "--help"]
+        program = words[2:4] if words[2] == "helpers" else words[2:3]
+        used.setdefault(" ".join(program), set()).update(
+            word for word in words if word.startswith("--")
+        )
+    assert {"helpers evaluate", "samples", "helpers train"} <= used.keys()
+    for program, options in used.items():
+        command = [sys.executable, "-m", *program.split(), "--help"]
         shown = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
-        assert shown.returncode == 0 and not [o for o in options if o not in shown.stdout], (module, shown.stdout)
+        assert shown.returncode == 0 and not [o for o in options if o not in shown.stdout], (
+            program,
+            shown.stdout,
+        )
 
 
-TRAINING = {"n_epochs": 6, "batch_size": 8, "arch": "resnet18", "image_size": 32, "augmentation": 0.3}
+TRAINING = {
+    "n_epochs": 6,
+    "batch_size": 8,
+    "arch": "resnet18",
+    "image_size": 32,
+    "augmentation": 0.3,
+}
 # what a reader would add in a cell at the end of the notebook that sets the exercise
 SOLUTIONS = {
     "01_set_up_snowflake": """
@@ -233,9 +280,15 @@ class Reader:
             notebook.cells.append(nbformat.v4.new_code_cell(SOLUTIONS[name]))
             path = self.home / f"{name}.ipynb"
             nbformat.write(notebook, path)
-            papermill.execute_notebook(path, path, parameters, progress_bar=False, cwd=PROJECT_ROOT / "notebooks")
-        outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
-        return "\n".join(o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in outputs)
+            papermill.execute_notebook(
+                path, path, parameters, progress_bar=False, cwd=PROJECT_ROOT / "notebooks"
+            )
+        outputs = [
+            o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])
+        ]
+        return "\n".join(
+            o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in outputs
+        )
 
 
 def said(text: str, start: str) -> str:
@@ -249,7 +302,9 @@ def test_exercises_can_be_solved(home):
     read, images = Reader(home), str(home / "garments")
     folders = sorted((home / "garments" / "train").iterdir())
     first = read("01_set_up_snowflake", solve=True, images=images)
-    assert said(first, "bytes:") == str({f.name: sum(p.stat().st_size for p in f.iterdir()) for f in folders})
+    assert said(first, "bytes:") == str(
+        {f.name: sum(p.stat().st_size for p in f.iterdir()) for f in folders}
+    )
     assert said(first, "error:") == "UrlExpired"
 
     whole = read("02_train_model", **TRAINING)
@@ -282,6 +337,8 @@ def differing(runs: Path) -> list[str]:
     """The images of which the models of these runs say different things."""
     found = pd.concat(map(pd.read_parquet, runs.glob("*/predictions/*.parquet")))
     assert found.model_digest.nunique() == 2
-    changed = sorted(path for path, types in found.groupby("relative_path").type if types.nunique() > 1)
+    changed = sorted(
+        path for path, types in found.groupby("relative_path").type if types.nunique() > 1
+    )
     assert changed  # one that has learnt nothing says the same of every image
     return changed

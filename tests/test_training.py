@@ -9,21 +9,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from drawing import draw_folder
+from scenery.drawing import draw_folder
 
 from helpers import model
-from helpers.dataset import ImageFolder
-from helpers.training import (
+from helpers.training.dataset import ImageFolder
+from helpers.training.loop import (
     Parameters,
     TrainingDiverged,
-    _Run,
-    _uphill,
+    TrainingRun,
     fit,
-    fit_temperature,
     image_size_at,
-    prefetched,
     split,
 )
+from helpers.training.optimise import uphill
+from helpers.training.validation import fit_temperature, prefetched
 
 SMALL = Parameters(
     n_epochs=3, batch_size=8, arch="resnet18", image_size=32, averaging=0.9, validation_share=0.25, device="cpu"
@@ -47,7 +46,9 @@ def same(a: dict, b: dict) -> bool:
 def test_a_training_of_few_steps_ends_with_a_model(folder, tmp_path, batch_size):
     parameters = replace(SMALL, n_epochs=1, batch_size=batch_size)
     history = fit(ImageFolder(folder, side=40), parameters, tmp_path / "m.pt", "colours")
-    assert len(history) == 1 and model.load(tmp_path / "m.pt").card.metrics["validation"]["epoch"] == 1
+    assert (
+        len(history) == 1 and model.load(tmp_path / "m.pt").card.metrics["validation"]["epoch"] == 1
+    )
 
 
 def test_fit_learns_and_tells(folder, tmp_path):
@@ -58,7 +59,11 @@ def test_fit_learns_and_tells(folder, tmp_path):
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
     assert max(row["validation_accuracy"] for row in history) > 0.6  # a third by guessing
     card = model.load(tmp_path / "m.pt").card
-    assert (card.classes, card.data_set, card.arch) == (["hat", "shirt", "t-shirt"], "colours", "resnet18")
+    assert (card.classes, card.data_set, card.arch) == (
+        ["hat", "shirt", "t-shirt"],
+        "colours",
+        "resnet18",
+    )
     kept = history[card.metrics["validation"]["epoch"] - 1]
     assert card.metrics["validation"] == {
         "n": 9, "accuracy": kept["validation_accuracy"], "loss": kept["validation_loss"], "epoch": kept["epoch"]
@@ -82,7 +87,7 @@ def test_same_seed_same_weights_other_seed_others(folder, tmp_path):
 def test_interrupted_run_ends_with_the_same_weights(folder, tmp_path, stop_at, monkeypatch):
     data, parameters = ImageFolder(folder, side=40), replace(SMALL, n_epochs=2, checkpoint_every=1)
     fit(data, parameters, tmp_path / "whole.pt")
-    steps, step = [], _Run.train_step
+    steps, step = [], TrainingRun.train_step
 
     def interrupted(run, *batch):
         steps.append(1)
@@ -90,7 +95,7 @@ def test_interrupted_run_ends_with_the_same_weights(folder, tmp_path, stop_at, m
             raise KeyboardInterrupt
         step(run, *batch)
 
-    monkeypatch.setattr(_Run, "train_step", interrupted)
+    monkeypatch.setattr(TrainingRun, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt, match=r"cut\.pt\.state continues it"):
         fit(data, parameters, tmp_path / "cut.pt")
     monkeypatch.undo()
@@ -102,9 +107,34 @@ def test_interrupted_run_ends_with_the_same_weights(folder, tmp_path, stop_at, m
 @pytest.mark.slow
 def test_killed_command_resumes_to_the_same_weights(folder, tmp_path):
     def train(name: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "helpers.train", "--images", str(folder), "--arch", "resnet18"]
-        command += ["--image-size", "32", "--n-epochs", "8", "--batch-size", "8", "--checkpoint-every", "1"]
-        command += ["--device", "cpu", "--cache", str(tmp_path / "cache"), "--checkpoint", str(tmp_path / name)]
+        command = [
+            sys.executable,
+            "-m",
+            "helpers",
+            "train",
+            "--images",
+            str(folder),
+            "--arch",
+            "resnet18",
+        ]
+        command += [
+            "--image-size",
+            "32",
+            "--n-epochs",
+            "8",
+            "--batch-size",
+            "8",
+            "--checkpoint-every",
+            "1",
+        ]
+        command += [
+            "--device",
+            "cpu",
+            "--cache",
+            str(tmp_path / "cache"),
+            "--checkpoint",
+            str(tmp_path / name),
+        ]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
     assert train("whole.pt").wait(250) == 0
@@ -120,7 +150,7 @@ def test_killed_command_resumes_to_the_same_weights(folder, tmp_path):
 
 def test_state_of_other_parameters_is_not_taken(folder, tmp_path):
     data = ImageFolder(folder, side=40)
-    run = _Run(data, replace(SMALL, n_epochs=1), tmp_path / "m.pt", "")
+    run = TrainingRun(data, replace(SMALL, n_epochs=1), tmp_path / "m.pt", "")
     run.epoch = 1
     run.save_state()
     assert len(fit(data, replace(SMALL, n_epochs=1, seed=7), tmp_path / "m.pt")) == 1
@@ -128,10 +158,12 @@ def test_state_of_other_parameters_is_not_taken(folder, tmp_path):
 
 def test_nan_loss_names_epoch_batch_and_paths(folder, tmp_path, monkeypatch):
     data = ImageFolder(folder, side=40)
-    run = _Run(data, SMALL, tmp_path / "m.pt", "")
+    run = TrainingRun(data, SMALL, tmp_path / "m.pt", "")
     with torch.no_grad():
         run.model.net.fc.bias.fill_(float("nan"))
-    with pytest.raises(TrainingDiverged, match=r"nan in epoch 1, batch 1 \((hat|shirt|t-shirt)/\d+\.jpg"):
+    with pytest.raises(
+        TrainingDiverged, match=r"nan in epoch 1, batch 1 \((hat|shirt|t-shirt)/\d+\.jpg"
+    ):
         run.train_epoch(lambda progress: None)
 
 
@@ -139,7 +171,9 @@ def test_broken_images_are_left_out_and_named(folder, tmp_path):
     (folder / "hat" / "000.jpg").write_text("no image")
     data = ImageFolder(folder, side=40)
     with pytest.warns(UserWarning, match=r"hat/000\.jpg is left out"):
-        fit(data, replace(SMALL, n_epochs=1, batch_size=36, validation_share=0.0), tmp_path / "m.pt")
+        fit(
+            data, replace(SMALL, n_epochs=1, batch_size=36, validation_share=0.0), tmp_path / "m.pt"
+        )
     assert list(data.broken) == ["hat/000.jpg"]
 
 
@@ -151,7 +185,9 @@ def test_split_is_stratified_and_seeded():
     assert (training, validation) == split(labels, 0.25, seed=3) != split(labels, 0.25, seed=4)
     thinned, held = split(labels, 0.25, seed=3, downsample_to=0.5)
     assert labels[thinned + held].bincount().tolist() == [40, 10]
-    assert split(torch.tensor([0, 1, 1]), 0.2, 0)[0]  # a class of one image trains, and is not held back
+    assert split(torch.tensor([0, 1, 1]), 0.2, 0)[
+        0
+    ]  # a class of one image trains, and is not held back
 
 
 def test_temperature_undoes_a_known_scale():
@@ -176,7 +212,7 @@ def test_uphill_moves_the_weights_along_their_gradient_and_back():
     net(x).square().mean().backward()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     gradients = torch.cat([p.grad.flatten() for p in net.parameters()])
-    with _uphill(net, 0.5):
+    with uphill(net, 0.5):
         moved = torch.cat([(p - before[name]).flatten() for name, p in net.named_parameters()])
         net(x)  # leaves the running statistics alone
     assert torch.allclose(moved, 0.5 * gradients / gradients.norm(), atol=1e-6)
@@ -205,7 +241,10 @@ def test_sharpness_aware_training_learns_and_resumes(folder, tmp_path):
 
 
 def test_image_size_grows():
-    sizes = [image_size_at(epoch, Parameters(n_epochs=8, image_size=128, start_size=96)) for epoch in range(8)]
+    sizes = [
+        image_size_at(epoch, Parameters(n_epochs=8, image_size=128, start_size=96))
+        for epoch in range(8)
+    ]
     assert sizes[0] == 96 and sizes[-1] == 128 and sizes == sorted(sizes)
 
 
@@ -226,6 +265,12 @@ def test_prefetched_keeps_order_and_raises_in_the_caller():
 
 
 def test_command_refuses_what_it_cannot_train(tmp_path):
-    command = [sys.executable, "-m", "helpers.train", "--images", str(tmp_path / "none")]
-    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TUTORIAL_HOME": str(tmp_path)})
-    assert result.returncode == 1 and "does not exist" in result.stderr and "Traceback" not in result.stderr
+    command = [sys.executable, "-m", "helpers", "train", "--images", str(tmp_path / "none")]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"TUTORIAL_HOME": str(tmp_path)}
+    )
+    assert (
+        result.returncode == 1
+        and "does not exist" in result.stderr
+        and "Traceback" not in result.stderr
+    )

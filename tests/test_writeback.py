@@ -12,7 +12,7 @@ from datetime import timedelta
 import pyarrow.parquet as pq
 import pytest
 import requests
-from predictions import (
+from scenery.predictions import (
     NOON,
     PATHS,
     draw_files,
@@ -26,16 +26,20 @@ from predictions import (
 from snowflake.connector.cursor import SnowflakeCursor
 from snowflake.connector.errors import Error
 
-from helpers import sandbox, stage
-from helpers.snowflake import connect, execute, query, run_file, sign_urls
-from helpers.writeback import MismatchError, write_back
+import standin
+from helpers.snowflake import stage
+from helpers.snowflake.connection import connect, execute, query, run_file
+from helpers.snowflake.listing import sign_urls
+from helpers.snowflake.writeback import MismatchError, write_back
 
 DATABASE = "WRITTEN"
 # a program that writes a run back and kills itself at a named moment
 CHILD = """
 import os, signal, sys
 from snowflake.connector.cursor import SnowflakeCursor
-from helpers import runs, snowflake, writeback
+from helpers import runs
+from helpers.snowflake import writeback
+from helpers.snowflake.connection import connect
 name, moment, start = sys.argv[1:]
 execute = SnowflakeCursor.execute
 def watched(self, sql, *values, **options):
@@ -47,7 +51,7 @@ def watched(self, sql, *values, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 SnowflakeCursor.execute = watched
-connection = snowflake.connect("local", "WRITTEN")
+connection = connect("local", "WRITTEN")
 print(writeback.write_back(connection, runs.open_run(name, "local", "WRITTEN")))
 """
 MOMENTS = {
@@ -69,7 +73,7 @@ def _own_stand_in(tmp_path_factory):
         patch.setenv("TUTORIAL_SANDBOX", str(root))
         patch.setenv("TUTORIAL_SANDBOX_IDLE_S", "3")
         yield
-        sandbox.stop(root)
+        standin.stop(root)
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +108,11 @@ def test_predictions_reach_the_table_the_log_and_the_failures(connection, run):
     assert counts.unmatched == [] and counts.failures == 1
     for path, _, kind, confidence, written_at in images:
         row = expected.get(path, {"type": None, "confidence": None, "predicted_at": None})
-        assert (kind, confidence, written_at) == (row["type"], row["confidence"], row["predicted_at"])
+        assert (kind, confidence, written_at) == (
+            row["type"],
+            row["confidence"],
+            row["predicted_at"],
+        )
         assert written_at is None or written_at.utcoffset() == timedelta(0)
     assert [entry[1] for entry in log] == sorted(expected)
     assert {(entry[0], entry[6], entry[7]) for entry in log} == {("run-1", "m1", "resnet18")}
@@ -135,7 +143,10 @@ def test_a_table_with_quotes_and_lower_case(connection, run):
     expected = tables_of(connection)
     execute(connection, "delete from clothing_prediction_log")
     execute(connection, 'create table "my ""odd"" table" as select * from clothing_test')
-    execute(connection, 'update "my ""odd"" table" set type = null, confidence = null, pred_timestamp = null')
+    execute(
+        connection,
+        'update "my ""odd"" table" set type = null, confidence = null, pred_timestamp = null',
+    )
     counts = write_back(connection, run, 'my "odd" table')
     assert counts.updated == len(PATHS) - 1
     assert tables_of(connection, '"my ""odd"" table"')[:2] == expected[:2]
@@ -161,22 +172,35 @@ def test_an_image_removed_since_is_named(connection, run):
 
 
 def test_the_newest_prediction_wins_in_either_order(connection, run):
-    newer = make_run(connection, "run-2", DATABASE, model="m2", at=NOON + timedelta(hours=1), shift=1)
+    newer = make_run(
+        connection, "run-2", DATABASE, model="m2", at=NOON + timedelta(hours=1), shift=1
+    )
     write_back(connection, run), write_back(connection, newer)
     expected = tables_of(connection)
-    execute(connection, "update clothing_test set type = null, confidence = null, pred_timestamp = null")
-    execute(connection, "delete from clothing_prediction_log"), execute(connection, "delete from clothing_failure")
+    execute(
+        connection, "update clothing_test set type = null, confidence = null, pred_timestamp = null"
+    )
+    (
+        execute(connection, "delete from clothing_prediction_log"),
+        execute(connection, "delete from clothing_failure"),
+    )
     write_back(connection, newer)
     assert write_back(connection, run).unchanged == len(PATHS) - 1
     assert tables_of(connection) == expected
 
 
 def test_views_tell_what_is_current_and_what_changed(connection, run):
-    newer = make_run(connection, "run-2", DATABASE, model="m2", at=NOON + timedelta(hours=1), shift=1)
+    newer = make_run(
+        connection, "run-2", DATABASE, model="m2", at=NOON + timedelta(hours=1), shift=1
+    )
     write_back(connection, run), write_back(connection, newer)
     run_file(connection, "sql/06_create_views.sql")
     current = query(connection, "select * from clothing_prediction")
-    assert len(current) == len(PATHS) and set(current.MODEL_DIGEST) == {"m2"} and set(current.RUN) == {"run-2"}
+    assert (
+        len(current) == len(PATHS)
+        and set(current.MODEL_DIGEST) == {"m2"}
+        and set(current.RUN) == {"run-2"}
+    )
     changes = query(connection, "select * from clothing_prediction_change")
     assert sorted(changes.RELATIVE_PATH) == sorted(PATHS[1:])
     assert set(changes.OLD_MODEL_DIGEST) == {"m1"} and (changes.OLD_TYPE != changes.NEW_TYPE).all()
@@ -203,7 +227,9 @@ def test_a_wrong_prediction_is_named_and_nothing_written(connection, run, wrong)
     before = tables_of(connection)
     with pytest.raises(ValueError) as caught:
         write_back(connection, bad)
-    assert rows[-1]["relative_path"] in str(caught.value) and "notebook 03_run_inference" in str(caught.value)
+    assert rows[-1]["relative_path"] in str(caught.value) and "notebook 03_run_inference" in str(
+        caught.value
+    )
     assert tables_of(connection) == before and temporary_left(connection) == []
 
 
@@ -211,7 +237,11 @@ def test_the_same_prediction_twice_is_staged_once(connection, run):
     rows = rows_of(run)
     later = changed(rows[0], predicted_at=rows[0]["predicted_at"] + timedelta(minutes=1))
     counts = write_back(connection, save_run("twice", DATABASE, [*rows, later]))
-    assert (counts.predictions, counts.staged, counts.updated) == (len(rows) + 1, len(rows), len(rows))
+    assert (counts.predictions, counts.staged, counts.updated) == (
+        len(rows) + 1,
+        len(rows),
+        len(rows),
+    )
 
 
 def test_an_empty_run_is_refused(connection):
@@ -250,7 +280,11 @@ def test_a_harmed_part_is_named_and_nothing_written(connection, run, harm, messa
 
 
 def test_an_image_twice_in_the_table_rolls_back(connection, run):
-    execute(connection, "insert into clothing_test select * from clothing_test where relative_path = %s", (PATHS[1],))
+    execute(
+        connection,
+        "insert into clothing_test select * from clothing_test where relative_path = %s",
+        (PATHS[1],),
+    )
     before = tables_of(connection)
     with pytest.raises((MismatchError, Error)):
         write_back(connection, run)
@@ -272,7 +306,9 @@ def undisturbed(connection, run) -> tuple:
     """The tables as a write-back that nobody interrupts leaves them; then emptied again."""
     write_back(connection, run)
     expected = tables_of(connection)
-    execute(connection, "update clothing_test set type = null, confidence = null, pred_timestamp = null")
+    execute(
+        connection, "update clothing_test set type = null, confidence = null, pred_timestamp = null"
+    )
     execute(connection, "delete from clothing_prediction_log")
     execute(connection, "delete from clothing_failure")
     return expected
@@ -281,7 +317,9 @@ def undisturbed(connection, run) -> tuple:
 FAST = ["mid-staging", "after MERGE"]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in MOMENTS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in MOMENTS]
+)
 def test_a_killed_writer_leaves_all_or_nothing(connection, run, name):
     expected, empty = undisturbed(connection, run), tables_of(connection)
     child = start_child(run, *MOMENTS[name])
@@ -294,7 +332,9 @@ def test_a_killed_writer_leaves_all_or_nothing(connection, run, name):
 
 @pytest.mark.slow
 def test_two_writers_at_once_lose_nothing(connection, run):
-    newer = make_run(connection, "run-2", DATABASE, model="m2", at=NOON + timedelta(hours=1), shift=1)
+    newer = make_run(
+        connection, "run-2", DATABASE, model="m2", at=NOON + timedelta(hours=1), shift=1
+    )
     expected = undisturbed(connection, run), undisturbed(connection, newer)
     children = [start_child(run), start_child(newer)]
     said = [child.communicate(timeout=120) for child in children]
@@ -317,7 +357,7 @@ def test_the_server_killed_while_it_works(connection, run, start, monkeypatch):
 
     def kill():
         if sent.wait(60):
-            os.kill(sandbox.status().pid, signal.SIGKILL)
+            os.kill(standin.status().pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -335,7 +375,7 @@ def test_the_server_killed_while_it_works(connection, run, start, monkeypatch):
 
 
 def test_a_commit_that_fails_is_safe_to_repeat(connection, run, monkeypatch):
-    from helpers import writeback
+    from helpers.snowflake import writeback
 
     def answer_lost(connection, sql, values=None):
         rows = execute(connection, sql, values)

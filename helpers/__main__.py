@@ -1,0 +1,38 @@
+"""The programs that `make` calls, behind one door: python -m helpers NAME [options]; alone it lists them."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "tutorial": "run the six notebooks on the local stand-in (make tutorial)",
+    "lab": "open JupyterLab on notebook 01, with the stand-in running (make lab)",
+    "nightly": "load, predict and write back new and changed images (make batch)",
+    "train": "train from a plain folder of images",
+    "evaluate": "say how good a checkpoint is on a plain folder of images",
+    "serve": "answer over HTTP with a trained model (make serve)",
+    "download": "fetch the public data set of photographs (make images)",
+    "doctor": "say what may keep the tutorial from running, and what to do (make doctor)",
+}
+
+
+def listing() -> str:
+    """The commands, a line each."""
+    lines = [f"  {name:10} {outcome}" for name, outcome in COMMANDS.items()]
+    return "\n".join(["usage: python -m helpers NAME [--help] [options]", "", *lines])
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code of the named command; 2 for a name that there is not."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(listing())
+        return 0
+    name, *options = arguments
+    if name not in COMMANDS:
+        print(f"There is no command {name!r}.\n{listing()}", file=sys.stderr)
+        return 2
+    command = import_module(f"helpers.commands.{name}")
+    return command.main(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,70 @@
+"""Fetch the public data set of photographs of clothes."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from pathlib import Path
+
+from helpers import config
+from helpers.folders import image_files
+
+URL = "https://github.com/alexeygrigorev/clothing-dataset-small/archive/refs/heads/master.zip"
+COUNTS = {
+    "train": 3068,
+    "validation": 341,
+}  # the tutorial's splits; the archive's own test split comes along
+MAX_BYTES = 500 * 2**20
+
+
+def download(
+    folder: Path, url: str = URL, counts: dict[str, int] = COUNTS, timeout_s: float = 60
+) -> Path:
+    """Put the data set into `folder`, whole or not at all; a folder that holds it already is left as it is.
+
+    Raises ValueError if the images in the archive are not the expected number.
+    """
+    if folder.exists():
+        _check(folder, counts)
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as scratch:
+        archive = Path(scratch) / "archive.zip"
+        with urllib.request.urlopen(url, timeout=timeout_s) as response, archive.open("wb") as file:
+            shutil.copyfileobj(response, file)
+        with zipfile.ZipFile(archive) as content:
+            if sum(entry.file_size for entry in content.infolist()) > MAX_BYTES:
+                raise ValueError(
+                    f"{url} unpacks to more than {MAX_BYTES} bytes. It is not the expected data set."
+                )
+            content.extractall(Path(scratch) / "unpacked")
+        unpacked = next((Path(scratch) / "unpacked").iterdir())
+        _check(unpacked, counts)
+        unpacked.rename(folder)
+    return folder
+
+
+def _check(folder: Path, counts: dict[str, int]) -> None:
+    for split, expected in counts.items():
+        found = len(image_files(folder / split))
+        if found != expected:
+            raise ValueError(
+                f"{folder / split} holds {found} images, not {expected}. Remove {folder} and try again."
+            )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m helpers download", description=__doc__)
+    parser.add_argument(
+        "--folder", type=Path, default=config.home() / "data" / "clothing-dataset-small"
+    )
+    folder = parser.parse_args(arguments).folder
+    try:
+        print(download(folder))
+    except (OSError, ValueError) as error:
+        print(f"The data set could not be fetched from {URL}: {error}", file=sys.stderr)
+        return 1
+    print(f"Now: make tutorial IMAGES={folder}")
+    return 0

@@ -1,0 +1,77 @@
+"""Evaluate a checkpoint on a plain folder of images."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import config, model
+from helpers.images import ImageError
+from helpers.review.figures import Predictions, metrics
+from helpers.training.dataset import ImageFolder
+from helpers.training.validation import logits_of
+
+
+def predict_folder(
+    images: Path, checkpoint: Path, device: str = "auto"
+) -> tuple[Predictions, dict]:
+    """Predictions of the images in <class>/<file>, without paths and hashes; and failures (files) and images_per_s.
+
+    Raises ValueError if the folder has a class that the checkpoint does not know.
+    """
+    classifier = model.load(checkpoint, model.device_named(device))
+    data, classes = (
+        ImageFolder(images, side=2 * classifier.card.image_size),
+        classifier.card.classes,
+    )
+    if unknown := sorted(set(data.classes) - set(classes)):
+        raise ValueError(
+            f"{images} has classes {', '.join(unknown)}, which {checkpoint} does not know ({', '.join(classes)}). "
+            "Remove those folders, or train a model on these classes."
+        )
+    started = time.perf_counter()
+    logits, labels = logits_of(classifier, data, list(range(len(data))))
+    seconds = time.perf_counter() - started
+    called = classifier.probabilities(logits).max(1)
+    table = pd.DataFrame(
+        {"label": [data.classes[i] for i in labels], "type": [classes[i] for i in called.indices]}
+    )
+    table = table.assign(confidence=called.values.numpy(), right=table.label == table.type)
+    predictions = Predictions(table, logits.numpy(), classes, classifier.card.temperature)
+    return predictions, {"failures": len(data.broken), "images_per_s": len(labels) / seconds}
+
+
+def evaluate(images: Path, checkpoint: Path, device: str = "auto") -> dict:
+    """What `metrics` says of the images in <class>/<file>, with unreadable ones counted as failures, and images_per_s.
+
+    Raises ValueError if the folder has a class that the checkpoint does not know.
+    """
+    predictions, counts = predict_folder(images, checkpoint, device)
+    return metrics(predictions.probabilities(), predictions.labels, predictions.classes) | counts
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m helpers evaluate", description=__doc__)
+    parser.add_argument("--images", type=Path, required=True, help="folder of <class>/<file>.jpg")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=config.trained_model(), help="default: the trained model"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument(
+        "--json", action="store_true", help="one line of JSON instead of one number a line"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        result = evaluate(options.images, options.checkpoint, options.device)
+    except (OSError, ValueError, ImageError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(
+        json.dumps(result)
+        if options.json
+        else "\n".join(f"{name:>14}  {value}" for name, value in result.items())
+    )
+    return 0

@@ -1,0 +1,156 @@
+"""Run the six notebooks in order on the local stand-in."""
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+import standin
+from helpers import config, runs
+from helpers.files import write_json
+
+NOTEBOOKS = (
+    "01_set_up_snowflake", "02_train_model", "03_run_inference",
+    "04_review_results", "05_write_back", "06_clean_up",
+)  # fmt: skip
+# what two cores train to over 0.9 on the drawn images in about two minutes; the notebook's own defaults are the guide's
+QUICK = {
+    "arch": "resnet18", "image_size": 112, "n_epochs": 26, "batch_size": 16, "base_lr": 0.002, "augmentation": 0.3,
+    "checkpoint_every": 200,
+    "options": {
+        "start_size": 72, "crop_scale": 0.6, "mixing": 0, "averaging": 0.98, "flip": True, "validation_share": 0.1,
+    },
+}  # fmt: skip
+
+
+@dataclass
+class NotebookError(Exception):
+    """A notebook that failed, with its cell and error."""
+
+    notebook: str
+    cell: int
+    error: str
+    copy: Path
+
+    def __str__(self) -> str:
+        return f"{self.notebook}, cell {self.cell}: {self.error}\nThe executed copy is {self.copy}"
+
+
+def run_notebook(name: str, folder: Path, parameters: dict) -> Path:
+    """Execute one notebook into `folder`. Raises NotebookError, and ValueError for a parameter it does not have."""
+    source = config.PROJECT_ROOT / "notebooks" / f"{name}.ipynb"
+    known = papermill.inspect_notebook(str(source))
+    if unknown := parameters.keys() - known.keys():
+        raise ValueError(
+            f"{name} has no parameter {sorted(unknown)[0]!r}. It has: {', '.join(sorted(known))}."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / f"{name}.ipynb"
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # threads that spin starve each other on a busy machine
+    try:
+        with _kernels_log(folder / "kernels.log"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            papermill.execute_notebook(
+                str(source),
+                str(copy),
+                parameters,
+                progress_bar=False,
+                cwd=str(source.parent),
+                log_output=False,
+            )
+    except PapermillExecutionError as error:
+        raise NotebookError(
+            name, error.cell_index, f"{error.ename}: {error.evalue}", copy
+        ) from None
+    return copy
+
+
+@contextmanager
+def _kernels_log(path: Path) -> Iterator[None]:
+    """What kernels and workers write to stderr goes to a file; errors of cells are in the notebook anyway."""
+    kept = os.dup(2)
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def run_tutorial(images: str, parameters: dict[str, dict], train: bool) -> Path:
+    """Run all notebooks (02 only if `train`), print a line each, and write summary.json. Returns the run's folder."""
+    name = runs.new_name()
+    folder, seconds = config.runs_folder() / name, {}
+    common = {"backend": "local"}
+    for notebook in NOTEBOOKS:
+        if notebook == "02_train_model" and not train:
+            continue
+        own = {"images": images, "run_name": name} if notebook.startswith("01") else {}
+        started = time.perf_counter()
+        print(f"{notebook:24}", end="", flush=True)
+        run_notebook(notebook, folder / "notebooks", common | own | parameters.get(notebook, {}))
+        seconds[notebook] = round(time.perf_counter() - started, 1)
+        print(f"{seconds[notebook]:7.1f} s", flush=True)
+    write_json(folder / "summary.json", summarise(folder, seconds))
+    return folder
+
+
+def summarise(folder: Path, seconds: dict[str, float]) -> dict:
+    """The figures of a finished run, each from the file that its notebook wrote."""
+    run, inference, review, written = (
+        json.loads((folder / f"{part}.json").read_text())
+        for part in ("run", "inference", "review", "write_back")
+    )
+    return {
+        "images": run["images"],
+        "predictions": inference["predicted"],
+        "failures": inference["failed"],
+        "accuracy": review["accuracy"],
+        "rows_written_back": written["updated"],
+        "seconds": seconds | {"total": round(sum(seconds.values()), 1)},
+        "notebooks": str(folder / "notebooks"),
+        "pictures": str(folder / "review"),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m helpers tutorial", description=__doc__)
+    parser.add_argument(
+        "--images",
+        default="",
+        help="folder of train/<class>/ and test/<class>/; default: drawn images",
+    )
+    parser.add_argument(
+        "--train", choices=("yes", "skip"), default="yes", help="skip: use a model already there"
+    )
+    parser.add_argument("--epochs", type=int, help="epochs of training")
+    parser.add_argument("--arch", help="torchvision model")
+    parser.add_argument("--image-size", type=int, help="pixels")
+    options = parser.parse_args(arguments)
+    os.environ["TUTORIAL_BACKEND"] = "local"  # never an account, whatever the environment says
+    chosen = {"n_epochs": options.epochs, "arch": options.arch, "image_size": options.image_size}
+    training = QUICK | {name: value for name, value in chosen.items() if value is not None}
+    started_here = standin.status() is None
+    try:
+        images = str(Path(options.images).resolve()) if options.images else ""
+        folder = run_tutorial(images, {"02_train_model": training}, options.train == "yes")
+    except (NotebookError, ValueError, OSError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    finally:
+        if started_here:
+            standin.stop()
+    print((folder / "summary.json").read_text())
+    return 0

@@ -1,0 +1,50 @@
+"""Files that are written whole or not at all, and the digest of one."""
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place at the end; after an error or a kill `path` is as before.
+
+    Makes the folder. Processes and threads that write the same file do not disturb each other: the last one wins.
+
+    >>> target = Path(getfixture("tmp_path")) / "made" / "greeting.txt"
+    >>> with written_whole(target) as unfinished:
+    ...     _ = unfinished.write_text("hello")
+    ...     print(target.exists())
+    False
+    >>> target.read_text()
+    'hello'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Whole or not at all."""
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def digest_of(path: Path | str) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    >>> path = Path(getfixture("tmp_path")) / "empty"
+    >>> path.touch()
+    >>> digest_of(path)[:12]
+    'e3b0c44298fc'
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

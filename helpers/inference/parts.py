@@ -1,0 +1,111 @@
+"""The Parquet parts of a run folder: what is predicted survives, whatever dies."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from helpers.cluster.task import Result
+from helpers.files import written_whole
+from helpers.inference.worklist import keys_of
+from helpers.records import PREDICTION, Failure, failure_table
+
+
+class Parts:
+    """The Parquet parts of a run folder, each written whole or not at all.
+
+    A part is written at `rows` predictions, or when `seconds` have passed since the last one.
+    """
+
+    def __init__(self, folder: Path, rows: int, seconds: float):
+        self.folder = folder
+        self.rows = rows
+        self.seconds = seconds
+        self.predicted = 0  # by this call
+        self.failed = 0
+        self._begin_part()
+
+    def _begin_part(self) -> None:
+        self.waiting: list[pa.Table] = []
+        self.failures: list[Failure] = []
+        self.written_at = time.monotonic()
+
+    def begin(self, model: str) -> np.ndarray:
+        """Keys of the images predicted before. Earlier failures are dropped: they are tried again.
+
+        Raises ValueError if they were predicted by another model than the one with the digest `model`.
+        """
+        (self.folder / "inference.json").unlink(missing_ok=True)
+        for kind in ("predictions", "failures"):
+            (self.folder / kind).mkdir(parents=True, exist_ok=True)
+        for path in [*self.folder.glob("*/.part-*"), *self.folder.glob("failures/part-*")]:
+            path.unlink()
+        keys = [np.zeros(0, np.uint64)]
+        for path in self._of("predictions"):
+            rows = pq.read_table(
+                path, columns=["relative_path", "etag", "model_digest"]
+            ).to_pandas()
+            others = set(rows["model_digest"]) - {model}
+            if others:
+                raise ValueError(
+                    f"{path} was predicted by model {others.pop()}, not {model}. Start another run."
+                )
+            keys.append(keys_of(rows["relative_path"], rows["etag"]))
+        return np.concatenate(keys)
+
+    def add(self, result: Result) -> None:
+        """Keep a batch's outcome, and write a part when it is due."""
+        self.waiting.append(result.predictions)
+        self.failures += result.failures
+        self.predicted += len(result.predictions)
+        self.failed += len(result.failures)
+        full = sum(map(len, self.waiting)) >= self.rows
+        if full or time.monotonic() > self.written_at + self.seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if any(map(len, self.waiting)):
+            self._write("predictions", pa.concat_tables(self.waiting))
+        if self.failures:
+            self._write("failures", failure_table(self.failures))
+        self._begin_part()
+
+    def finish(self, gone: np.ndarray) -> dict[str, int]:
+        """Drops earlier predictions of images that have changed or left the table; counts the rows on the disk.
+
+        gone: their keys.
+        """
+        if len(gone):
+            for path in self._of("predictions"):
+                _drop(path, gone)
+        return {"predicted": self._count("predictions"), "failed": self._count("failures")}
+
+    def _count(self, kind: str) -> int:
+        return sum(pq.read_metadata(path).num_rows for path in self._of(kind))
+
+    def _of(self, kind: str) -> list[Path]:
+        return sorted((self.folder / kind).glob("part-*.parquet"))
+
+    def _write(self, kind: str, table: pa.Table) -> None:
+        numbers = [int(path.stem.removeprefix("part-")) for path in self._of(kind)]
+        number = max(numbers, default=-1) + 1
+        _write_part(self.folder / kind / f"part-{number:06d}.parquet", table)
+
+
+def _drop(path: Path, gone: np.ndarray) -> None:
+    """Write a part anew without the rows whose keys are in `gone`."""
+    table = pq.read_table(path, schema=PREDICTION)
+    rows = table.select(["relative_path", "etag"]).to_pandas()
+    kept = ~np.isin(keys_of(rows["relative_path"], rows["etag"]), gone)
+    if not kept.all():
+        _write_part(path, table.filter(pa.array(kept)))
+
+
+def _write_part(path: Path, table: pa.Table) -> None:
+    with written_whole(path) as unfinished:
+        pq.write_table(
+            table, unfinished, compression="zstd"
+        )  # smaller to PUT than snappy, and no slower

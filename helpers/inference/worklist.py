@@ -1,0 +1,87 @@
+"""Which images still need a prediction: each path once, and none that an earlier call has predicted."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from helpers.records import Row
+
+
+class Worklist:
+    """The rows that still need a prediction, each path once, and what was counted on the way.
+
+    frames: of FILE_URL, RELATIVE_PATH, SIZE, ETAG. predicted: keys of the images that earlier calls have predicted.
+    Paths that were met are remembered as 64-bit hashes, 8 bytes each, in sorted arrays that are merged as they double:
+    a hundred million take 800 MB, where a set of strings would take ten times as much.
+
+    >>> columns = {"FILE_URL": ["u", "v", "v"], "RELATIVE_PATH": ["a", "b", "b"], "SIZE": 1, "ETAG": "e"}
+    >>> listed = pd.DataFrame(columns)
+    >>> work = Worklist([listed], predicted=keys_of(listed["RELATIVE_PATH"], listed["ETAG"])[:1])
+    >>> [row.relative_path for chunk in work.chunks(10) for row in chunk]
+    ['b']
+    >>> work.listed, work.done, work.duplicates
+    (2, 1, 1)
+    """
+
+    def __init__(self, frames: Iterable[pd.DataFrame], predicted: np.ndarray):
+        self.frames = frames
+        self.predicted = np.sort(predicted)
+        self.present = np.zeros(len(predicted), bool)  # which of them the table still lists
+        self.listed = 0
+        self.duplicates = 0
+        self._met: list[
+            np.ndarray
+        ] = []  # sorted hashes of paths, each array at least twice as long as the next
+
+    @property
+    def done(self) -> int:
+        """Rows met so far that an earlier call has predicted."""
+        return int(self.present.sum())
+
+    def chunks(self, size: int) -> Iterator[list[Row]]:
+        """The rows to predict, from `size` listed rows at a time; a chunk may be empty. Raises ValueError."""
+        for frame in self.frames:
+            for start in range(0, len(frame), size):
+                yield self._wanted(frame[start : start + size])
+
+    def _wanted(self, frame: pd.DataFrame) -> list[Row]:
+        frame = frame[self._first_met(keys_of(frame["RELATIVE_PATH"]))]
+        self.listed += len(frame)
+        at, known = _find(self.predicted, keys_of(frame["RELATIVE_PATH"], frame["ETAG"]))
+        self.present[at[known]] = True
+        wanted = frame[["FILE_URL", "RELATIVE_PATH", "SIZE", "ETAG"]][~known]
+        return [Row(*values) for values in wanted.itertuples(index=False, name=None)]
+
+    def _first_met(self, keys: np.ndarray) -> np.ndarray:
+        """(N,) whether each path is met for the first time; from now on it is one that was met."""
+        new = ~pd.Series(keys).duplicated().to_numpy()
+        for met in self._met:
+            new &= ~_find(met, keys)[1]
+        self.duplicates += int((~new).sum())
+        latest = np.sort(keys[new])
+        while self._met and len(self._met[-1]) <= len(latest):
+            latest = np.sort(np.concatenate([self._met.pop(), latest]))
+        self._met.append(latest)
+        return new
+
+
+def keys_of(*columns: pd.Series) -> np.ndarray:
+    """One 64-bit hash for each row, of all its columns.
+
+    >>> paths, etags = pd.Series(["a", "a", "b"]), pd.Series(["1", "2", "1"])
+    >>> len(set(keys_of(paths, etags))), len(set(keys_of(paths)))
+    (3, 2)
+    """
+    key = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        key = key * np.uint64(31) + pd.util.hash_array(column.to_numpy(object), categorize=False)
+    return key
+
+
+def _find(ordered: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each key is in a sorted array, and whether it is there."""
+    if not len(ordered):
+        return np.zeros(len(keys), int), np.zeros(len(keys), bool)
+    at = np.searchsorted(ordered, keys).clip(max=len(ordered) - 1)
+    return at, ordered[at] == keys

@@ -1,0 +1,102 @@
+"""Diagrams."""
+
+import numpy as np
+import pandas as pd
+
+from helpers.plots import LIGHT, NARROW, RIGHT, WIDE, WRONG, Picture, axes_grid
+from helpers.review.figures import Predictions, calibration_bins, calibration_error, threshold_for
+
+
+def confusion_matrix(counts: pd.DataFrame, title: str = "") -> Picture:
+    """Shares of each true class (rows, summing to 1) by predicted class (columns), with the counts written in."""
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
+    rows, columns = counts.shape
+    figure, ((ax,),) = axes_grid(
+        1, 1, max(NARROW, 2.6 + 0.55 * columns), max(3.2, 1.8 + 0.5 * rows)
+    )
+    image = ax.imshow(shares, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(range(columns), counts.columns, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(rows), counts.index)
+    ax.set(xlabel="predicted class", ylabel="true class", title=title)
+    ax.spines[:].set_visible(False)
+    for row, column in np.argwhere(counts.to_numpy() > 0):
+        colour = "black" if shares[row, column] > 0.55 else "white"
+        ax.text(
+            column,
+            row,
+            counts.iat[row, column],
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize=11,
+        )
+    figure.colorbar(image, label="share of the true class")
+    hits = sum(counts.at[name, name] for name in counts.index if name in counts.columns)
+    n = int(counts.to_numpy().sum())
+    alt = f"Confusion matrix of {n} images, {hits} of them on the diagonal."
+    return Picture(figure, alt, counts.rename_axis("label").reset_index())
+
+
+def reliability(predictions: Predictions) -> Picture:
+    """Accuracy by confidence, before and after temperature scaling, with 95 % intervals."""
+    figure, (axes,) = axes_grid(1, 2, WIDE, 4.6)
+    tables, right = [], predictions.table.right.to_numpy()
+    scalings = {
+        "before scaling": 1.0,
+        f"after, temperature {predictions.temperature:.2f}": predictions.temperature,
+    }
+    for ax, (name, temperature) in zip(axes, scalings.items()):
+        confidence = predictions.probabilities(temperature).max(1, initial=0)
+        bins = calibration_bins(confidence, right)
+        error = (
+            (bins.accuracy - bins.low).clip(lower=0),
+            (bins.high - bins.accuracy).clip(lower=0),
+        )  # or -1e-17
+        ax.plot([0, 1], [0, 1], "--", color=LIGHT, label="perfectly calibrated")
+        ax.errorbar(
+            bins.confidence,
+            bins.accuracy,
+            error,
+            fmt="o",
+            color=RIGHT,
+            capsize=3,
+            label="accuracy, 95 % interval",
+        )
+        ax.set(
+            xlabel="mean confidence of a bin",
+            ylabel="accuracy",
+            xlim=(0, 1),
+            ylim=(0, 1.02),
+            aspect="equal",
+        )
+        ece = calibration_error(confidence, right)[0] if len(right) else float("nan")
+        ax.set_title(f"{name}\ncalibration error {ece:.3f}, n = {len(right)}")
+        tables.append(bins.assign(scaling=name, ece=ece))
+    axes[0].legend(loc="upper left", fontsize=10)
+    alt = "Reliability diagram; calibration error " + ", ".join(
+        f"{t.ece.max():.3f} {t.scaling.max()}" for t in tables
+    )
+    return Picture(figure, alt, pd.concat(tables))
+
+
+def coverage_curve(curve: pd.DataFrame, target: float = 0.95) -> Picture:
+    """Accuracy on the most confident share of the images, with the threshold that reaches `target`."""
+    figure, ((ax,),) = axes_grid(1, 1, NARROW, 4)
+    ax.plot(curve.coverage, curve.accuracy, color=RIGHT)
+    ax.axhline(target, linestyle="--", color=LIGHT)
+    ax.set(
+        xlabel="coverage (share of the images answered)",
+        ylabel="accuracy on them",
+        xlim=(0, 1.02),
+        ylim=(None, 1.01),
+    )
+    point, sentence = threshold_for(curve, target)
+    if point is not None:
+        ax.plot(point.coverage, point.accuracy, "o", color=WRONG, markersize=9)
+        ax.annotate(
+            f"confidence ≥ {point.threshold:.2f}",
+            (point.coverage, point.accuracy),
+            (8, 8),
+            textcoords="offset points",
+        )
+    return Picture(figure, f"Accuracy against coverage. {sentence}", curve)

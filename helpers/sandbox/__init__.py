@@ -1,6 +1,0 @@
-"""A local stand-in for Snowflake: the real connector talks to it over HTTP."""
-
-from helpers.sandbox.lifecycle import Server, connection_parameters, ensure_running, reset, status, stop
-from helpers.sandbox.serve import StartError
-
-__all__ = ["Server", "StartError", "connection_parameters", "ensure_running", "reset", "status", "stop"]

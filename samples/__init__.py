@@ -1,0 +1,78 @@
+"""A sample set of ten garment classes, drawn with Pillow, for readers without photographs at hand."""
+
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from samples.picture import GARMENTS, draw_picture
+
+SAMPLE_CLASSES = tuple(GARMENTS)
+VERSION = 1
+MARKER = "samples.json"
+
+
+def draw_samples(folder: Path, n_train: int = 40, n_test: int = 15, seed: int = 0) -> Path:
+    """Draw n_train and n_test JPEGs a class into folder/{train,test}/<class>/, unless they are there already.
+
+    The same seed gives the same pixels for an image, whatever the counts. The folder appears whole or not at all.
+    Raises FileExistsError if the folder holds anything else, ValueError if a count is below 1.
+    """
+    folder, counts = Path(folder), {"train": n_train, "test": n_test}
+    if min(counts.values()) < 1:
+        raise ValueError(
+            f"n_train={n_train}, n_test={n_test}: each class needs at least 1 image in each split."
+        )
+    wanted = {"version": VERSION, "seed": seed, **counts}
+    if _holds(folder, wanted):
+        return folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(
+            f"{folder} holds something other than the sample set {wanted}. Move it away, or name another folder."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _draw_all(unfinished, counts, seed)
+        (unfinished / MARKER).write_text(json.dumps(wanted) + "\n")
+        unfinished.chmod(0o755)
+        os.replace(unfinished, folder)
+    except OSError:
+        if not _holds(folder, wanted):  # another process may have drawn the same set meanwhile
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def image_seed(seed: int, split: str, garment: str, number: int) -> list[int]:
+    """The seed of one image: independent of every other image and of the order."""
+    return [seed, zlib.crc32(f"{split}/{garment}/{number}".encode())]
+
+
+def _draw_all(folder: Path, counts: dict[str, int], seed: int) -> None:
+    for split, count in counts.items():
+        for garment in SAMPLE_CLASSES:
+            (folder / split / garment).mkdir(parents=True)
+            for number in range(1, count + 1):
+                rng = np.random.default_rng(image_seed(seed, split, garment, number))
+                image, quality = draw_picture(rng, garment), int(rng.integers(82, 94))
+                image.save(
+                    folder / split / garment / f"{garment}_{number:04d}.jpg", quality=quality
+                )
+
+
+def _holds(folder: Path, wanted: dict[str, int]) -> bool:
+    """Whether the folder is this very set: its marker says so, and every class has its images."""
+    marker = folder / MARKER
+    if not marker.is_file() or marker.read_text().strip() != json.dumps(wanted):
+        return False
+    return all(
+        len(list((folder / split / garment).glob("*.jpg"))) == wanted[split]
+        for split in ("train", "test")
+        for garment in SAMPLE_CLASSES
+    )

@@ -1,0 +1,154 @@
+"""The server's process: one folder, one lock, one port."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HOST = "127.0.0.1"
+FOLDERS = ("db", "stages", "external", "parts")
+IDLE_S = 60.0
+LOCK_WAIT_S = 90.0
+
+
+class StartError(RuntimeError):
+    """The server could not start; the message says why and what to do."""
+
+
+def serve(root: Path, port: int | None) -> None:
+    """Run until told to stop. port: None for the last one if it is free, else any."""
+    for name in FOLDERS:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    with folder_lock(root), listening_socket(root, port) as listener:
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        )
+        _run(root, listener)
+
+
+@contextmanager
+def folder_lock(root: Path) -> Iterator[None]:
+    """One server a folder; the system releases the lock even of a killed one."""
+    with (root / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            pid = file.read().strip() or "unknown"
+            raise StartError(
+                f"A stand-in already runs on {root} (pid {pid}). Use it, or stop it first:"
+                f" python -m standin stop --root {root}"
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def listening_socket(root: Path, port: int | None) -> Iterator[socket.socket]:
+    """A bound socket on loopback. Raises StartError if the wanted port is in use."""
+    # named protocol: only then does asyncio turn off Nagle's delay of 40 ms an answer
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        _bind(listener, port, _last_port(root))
+        yield listener
+    finally:
+        listener.close()
+
+
+def _bind(listener: socket.socket, port: int | None, last: int) -> None:
+    if port is not None:
+        try:
+            return listener.bind((HOST, port))
+        except OSError as error:
+            raise StartError(
+                f"Port {port} on {HOST} cannot be used ({error.strerror}). Choose another, or leave out --port."
+            ) from None
+    try:
+        listener.bind((HOST, last))
+    except OSError:
+        listener.bind((HOST, 0))
+
+
+def _last_port(root: Path) -> int:
+    """The port of the last server, so that its signed URLs keep working; 0 if there was none."""
+    try:
+        return int(json.loads((root / "server.json").read_text())["port"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _run(root: Path, listener: socket.socket) -> None:
+    from standin import compat
+
+    compat.install_connector_names()
+    import uvicorn
+
+    warnings.filterwarnings("ignore", "Arrow output on a DB-API result")
+    from standin.build import application
+
+    port = listener.getsockname()[1]
+    about = {
+        "pid": os.getpid(),
+        "host": HOST,
+        "port": port,
+        "root": str(root),
+        "started": started_at(os.getpid()),
+    }
+    for part in (root / "parts").iterdir():
+        part.unlink() if part.is_file() else shutil.rmtree(part)
+    app = application(
+        root,
+        about,
+        _seconds("TUTORIAL_SANDBOX_IDLE_S", IDLE_S),
+        _seconds("TUTORIAL_SANDBOX_LOCK_S", LOCK_WAIT_S),
+    )
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
+    listener.listen(128)
+    part = root / "server.json.part"
+    part.write_text(json.dumps(about))
+    os.replace(part, root / "server.json")
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _seconds(variable: str, default: float) -> float:
+    try:
+        return float(os.environ.get(variable, default))
+    except ValueError:
+        raise StartError(
+            f"{variable} is '{os.environ[variable]}', not a number of seconds."
+        ) from None
+
+
+def started_at(pid: int) -> float | None:
+    """When a process started; None if there is none, or only its remains."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def main(root: Path, port: int | None) -> int:
+    """For the process itself: 0 stopped, 3 not started."""
+    try:
+        serve(root, port)
+    except StartError as error:
+        print(f"{time.strftime('%H:%M:%S')} {error}", file=sys.stderr)
+        return 3
+    return 0
