@@ -4,7 +4,10 @@ IMAGES ?=
 TRAIN ?= yes
 EPOCHS ?=
 ARCH ?=
+WEIGHTS ?=
 IMAGE_SIZE ?=
+BATCH_SIZE ?=
+LR ?=
 RUN ?=
 PORT ?=
 MODEL ?=
@@ -14,14 +17,15 @@ BIN := .venv/bin
 STAMP := .venv/.installed$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial setup lab images batch serve doctor lint test test-slow test-browser test-all chromium site bench-train bench-inference bench-scale bench-writeback pictures clean
+.PHONY: help tutorial setup lab images model batch serve doctor lint test test-slow test-browser test-all chromium site bench-train bench-inference bench-scale bench-writeback pictures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
-tutorial: setup  ## run the six notebooks; IMAGES=DIR EPOCHS=N ARCH=resnet50 IMAGE_SIZE=224 TRAIN=skip
+tutorial: setup  ## run the six notebooks; IMAGES=DIR EPOCHS=N ARCH=resnet50 WEIGHTS=none TRAIN=skip
 	@$(BIN)/python -m helpers tutorial --images "$(IMAGES)" --train "$(TRAIN)" \
-	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(ARCH),--arch $(ARCH)) $(if $(IMAGE_SIZE),--image-size $(IMAGE_SIZE))
+	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(ARCH),--arch $(ARCH)) $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
+	    $(if $(IMAGE_SIZE),--image-size $(IMAGE_SIZE)) $(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(LR),--lr $(LR))
 
 setup: $(STAMP)  ## make .venv and install the lock; TORCH=cpu for the CPU build of PyTorch
 
@@ -54,8 +58,8 @@ serve: setup  ## answer over HTTP with the trained model; PORT=8001 MODEL=model/
 doctor: setup  ## what may keep the tutorial from running here or on your account, and what to do
 	@$(BIN)/python -m helpers doctor
 
-lint: setup  ## ruff on code and notebooks
-	@$(BIN)/ruff check && $(BIN)/ruff format --check
+lint: setup  ## ruff on code and notebooks, and a check of types
+	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/ty check --quiet
 
 test: lint  ## lint, unit tests and the notebooks
 	@$(BIN)/pytest -m "not slow and not browser"
@@ -67,6 +71,9 @@ test-browser: setup  ## the notebooks in JupyterLab and the pages, in Chromium
 	@$(BIN)/pytest -m browser; status=$$?; echo "Screenshots: runs/screenshots/"; exit $$status
 
 test-all: test test-slow  ## everything, the slow tests too
+
+model: setup  ## train both provided models anew, with their card: IMAGES=data/clothing-dataset-small
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python docs/make_models.py --images "$(IMAGES)"
 
 pictures: setup  ## make the committed pictures and quoted figures anew from the latest run on drawn images
 	@$(BIN)/python docs/make_pictures.py

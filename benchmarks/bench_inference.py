@@ -1,9 +1,10 @@
 """Inference end to end beside its ceiling, the forward pass alone, and beside the guide's pattern.
 
-Prints a table and writes runs/bench/inference.json, all images/s. The ceiling is measured before and after each of
-the project's passes over all images, on the same cores with the same model, so that a machine whose speed drifts does
-not favour one of them. Each pass has a new cluster, up before the clock starts, its libraries imported; the pass counts
-sending, loading and exporting the model. The guide's pattern runs on Dask's default cluster for this machine.
+Prints a table and writes runs/bench/inference.json, all images/s. The ceiling is measured before
+and after each of the project's passes over all images, on the same cores with the same model, so
+that a machine whose speed drifts does not favour one of them. Each pass has a new cluster, up
+before the clock starts, its libraries imported; the pass counts sending, loading and exporting the
+model. The guide's pattern runs on Dask's default cluster for this machine.
 """
 
 import argparse
@@ -14,15 +15,22 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import dask
+import pandas as pd
 import requests
 import torch
 import torchvision
+from common import PHOTOGRAPHS, link_in_turns, make_tables
 from distributed import Client, get_worker
 from PIL import Image
+from snowflake.connector import SnowflakeConnection
+from torch import Tensor
 from torchvision.transforms import functional as F
 
 import standin
@@ -32,35 +40,32 @@ from helpers.cluster.start import start_cluster
 from helpers.files import write_json
 from helpers.folders import image_files
 from helpers.inference.classify import classify
-from helpers.snowflake import stage
-from helpers.snowflake.connection import connect, run_file
+from helpers.inference.schedule import Sign
+from helpers.snowflake.connection import connect
 from helpers.snowflake.listing import list_images, sign_urls
 
-PHOTOGRAPHS = config.PROJECT_ROOT.parent / "shared" / "clothing-dataset-small"
-DATABASE, TABLE, STAGE = "BENCH_INFERENCE", "clothing_test", "clothing_dataset"
+DATABASE = "BENCH_INFERENCE"
+TABLE = "clothing_test"
+STAGE = "clothing_dataset"
 KINDS = ("eager", "channels_last", "onnx_runtime")  # the last is what the project chose
-GUIDE_BATCH, GUIDE_IMAGES = 80, 400
-_process = {}  # of a ceiling process: its forward passes, and the barrier at which all of them start
+GUIDE_BATCH = 80
+GUIDE_IMAGES = 400
+# of a ceiling process: its forward passes, and the barrier at which all of them start
+_process: dict[str, Any] = {}
 
 
-def staged(folder: Path, n: int, links: Path):
-    """A connection to a database whose table lists `n` images of `folder`, of every split, classes in turn."""
-    classes = {}
-    for path in sorted(
-        p for split in folder.iterdir() if split.is_dir() for p in image_files(split)
-    ):
+def staged(folder: Path, n: int, links: Path) -> SnowflakeConnection:
+    """A connection to a database whose table lists `n` images of `folder`.
+
+    They are of every split, classes in turn.
+    """
+    classes: dict[str, list[Path]] = {}
+    splits = [path for path in folder.iterdir() if path.is_dir()]
+    for path in sorted(path for split in splits for path in image_files(split)):
         classes.setdefault(path.parent.name, []).append(path)
-    turns = itertools.chain.from_iterable(itertools.zip_longest(*classes.values()))
-    for path in itertools.islice(filter(None, turns), n):
-        link = links / path.parent.name / path.name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path.resolve())
+    link_in_turns(classes, n, links)
     connection = connect("local")
-    run_file(connection, "sql/01_create_database.sql", database_name=DATABASE)
-    for name in ("02_create_stages", "03_create_tables"):
-        run_file(connection, f"sql/{name}.sql")
-    stage.sync(connection, links, STAGE)
-    run_file(connection, "sql/04_load_tables.sql")
+    make_tables(connection, links, DATABASE, [STAGE])
     return connection
 
 
@@ -73,47 +78,61 @@ def untrained(arch: str, size: int, path: Path) -> Path:
 
 
 class Ceiling:
-    """The forward pass on images in memory, in `processes` that start together, each on `threads` cores."""
+    """The forward pass on images in memory, in processes that start together.
+
+    threads: cores for each of them.
+    """
 
     def __init__(self, model_path: Path, processes: int, threads: int, batch_size: int):
-        spawn, self.processes = multiprocessing.get_context("spawn"), processes
+        spawn = multiprocessing.get_context("spawn")
+        self.processes = processes
         arguments = (model_path, threads, batch_size, spawn.Barrier(processes))
         self.pool = spawn.Pool(processes, _prepare, arguments)
 
     def __call__(self, kind: str, seconds: float) -> float:
         """Images/s of all processes together."""
-        return sum(self.pool.starmap(_forward_for, [(kind, seconds)] * self.processes, chunksize=1))
+        arguments = [(kind, seconds)] * self.processes
+        return sum(self.pool.starmap(_forward_for, arguments, chunksize=1))
 
 
-def _prepare(model_path: Path, threads: int, batch_size: int, barrier) -> None:
+def _prepare(model_path: Path, threads: int, batch_size: int, barrier: Barrier) -> None:
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    last, first = model.load(model_path), model.load(model_path)
-    first.net.to(memory_format=torch.contiguous_format)
-    session = onnx_session(last, threads)
-    size = last.card.image_size
+    classifier = model.load(model_path)  # in channels_last
+    contiguous = model.load(model_path)
+    contiguous.net.to(memory_format=torch.contiguous_format)
+    session = onnx_session(classifier, threads)
+    size = classifier.card.image_size
     images = torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8)
-    floats = (images.float() - last.mean) / last.std
-    forwards = {"eager": partial(first.net, floats), "channels_last": partial(last, images)}
-    forwards["onnx_runtime"] = lambda: [
-        session.run(None, {"images": part.numpy()}) for part in images.split(PASS)
-    ]
+    floats = (images.float() - classifier.mean) / classifier.std
+
+    def in_onnx_runtime() -> None:
+        for part in images.split(PASS):
+            session.run(None, {"images": part.numpy()})
+
+    forwards: dict[str, Callable[[], Any]] = {
+        "eager": partial(contiguous.net, floats),
+        "channels_last": partial(classifier, images),
+        "onnx_runtime": in_onnx_runtime,
+    }
     for forward in forwards.values():
         forward()
     _process.update(forwards=forwards, barrier=barrier, batch_size=batch_size)
 
 
 def _forward_for(kind: str, seconds: float) -> float:
-    _process["forwards"][kind]()  # what the kernel took from idle processes is there again
+    forward = _process["forwards"][kind]
+    forward()  # what the kernel took from idle processes is there again
     _process["barrier"].wait()
-    started, n = time.perf_counter(), 0
+    n = 0
+    started = time.perf_counter()
     while time.perf_counter() < started + seconds:
-        _process["forwards"][kind]()
+        forward()
         n += _process["batch_size"]
     return n / (time.perf_counter() - started)
 
 
-def decode_alone(client, urls: list[str], batch_size: int) -> float:
+def decode_alone(client: Client, urls: list[str], batch_size: int) -> float:
     """Images/s of fetching and decoding, by the workers' own readers."""
     batches = [urls[i : i + batch_size] for i in range(0, len(urls), batch_size)]
     started = time.perf_counter()
@@ -122,22 +141,20 @@ def decode_alone(client, urls: list[str], batch_size: int) -> float:
 
 
 def _read(urls: list[str]) -> int:
-    return len(get_worker().predictor.read_all(urls))
+    worker: Any = get_worker()  # its predictor is ours
+    return len(worker.predictor.read_all(urls))
 
 
-def guides_pattern(client, urls: list[str], arch: str, weights: Path) -> float:
-    """Images/s of one delayed task an image, float32 tensors between tasks, the weights loaded for every batch.
+def guides_pattern(client: Client, urls: list[str], arch: str, weights: Path) -> float:
+    """Images/s of one delayed task an image, the weights loaded for every batch.
 
-    weights: a state dictionary in its file, as in the guide.
+    Between the tasks go float32 tensors. weights: a state dictionary in its file, as in the guide.
     """
     started = time.perf_counter()
     images = [dask.delayed(_guide_preprocess)(url) for url in urls]
     batches = [images[i : i + GUIDE_BATCH] for i in range(0, len(images), GUIDE_BATCH)]
-    client.gather(
-        client.compute(
-            [dask.delayed(_guide_predict)(batch, arch, str(weights)) for batch in batches]
-        )
-    )
+    tasks = [dask.delayed(_guide_predict)(batch, arch, str(weights)) for batch in batches]
+    client.gather(client.compute(tasks))
     return len(urls) / (time.perf_counter() - started)
 
 
@@ -145,68 +162,101 @@ def _import_libraries() -> None:
     """Reaching this function has imported this module, and so all of them."""
 
 
-def _guide_preprocess(url: str) -> torch.Tensor:
-    image = Image.open(io.BytesIO(requests.get(url, timeout=60).content)).convert("RGB")
-    return F.to_tensor(F.center_crop(F.resize(image, [256]), [224]))
+def _guide_preprocess(url: str) -> Tensor:
+    image: Any = Image.open(io.BytesIO(requests.get(url, timeout=60).content)).convert("RGB")
+    # these take and return PIL's images too, whatever their types say
+    cropped: Any = F.center_crop(F.resize(image, [256]), [224])
+    return F.to_tensor(cropped)
 
 
-def _guide_predict(images: list[torch.Tensor], arch: str, weights: str) -> list[int]:
+def _guide_predict(images: list[Tensor], arch: str, weights: str) -> list[int]:
     net = torchvision.models.get_model(arch, num_classes=10)
     net.load_state_dict(torch.load(weights))
     with torch.no_grad():
         return net.eval()(torch.stack(images)).argmax(1).tolist()
 
 
+def _save_weights(model_path: Path, path: Path) -> Path:
+    """The state dictionary alone, as the guide keeps it."""
+    state = model.load(model_path).net.state_dict()
+    torch.save({name: value.contiguous() for name, value in state.items()}, path)
+    return path
+
+
+def project_pass(
+    frames: list[pd.DataFrame], sign: Sign, run: Path, model_path: Path, batch_size: int
+) -> tuple[int, float, float]:
+    """Images predicted, seconds, and images/s of fetching and decoding alone, on a new cluster."""
+    with start_cluster("local") as client:
+        started = time.perf_counter()
+        summary = classify(client, frames, sign, run, model_path, batch_size=batch_size)
+        seconds = time.perf_counter() - started
+        decoded = decode_alone(client, sign(first_paths(frames, 4 * GUIDE_IMAGES)), batch_size)
+    return summary["predicted"], seconds, decoded
+
+
+def first_paths(frames: list[pd.DataFrame], n: int) -> list[str]:
+    """The first `n` paths of the listing."""
+    return pd.concat(frames)["RELATIVE_PATH"].tolist()[:n]
+
+
 def measure(options: argparse.Namespace, folder: Path) -> dict:
+    """Images/s of everything, by name."""
     connection = staged(options.images, options.n, folder / "links")
     sign = partial(sign_urls, connection, STAGE)
     frames = list(list_images(connection, TABLE, STAGE))
-    paths = [path for frame in frames for path in frame["RELATIVE_PATH"]]
     model_path = untrained(options.arch, options.image_size, folder / "model.pt")
     cores = len(os.sched_getaffinity(0))
     ceilings = {
-        f"{p} x {t}": Ceiling(model_path, p, t, options.batch_size)
-        for p, t in {(cores, 1), (1, cores)}
+        f"{processes} x {threads}": Ceiling(model_path, processes, threads, options.batch_size)
+        for processes, threads in {(cores, 1), (1, cores)}
     }
     for ceiling in ceilings.values():  # wait until its processes are ready
         ceiling(KINDS[0], 0)
     rates = {f"{kind}, {form}": [] for kind in KINDS for form in ceilings}
-    predicted, spent = [], []
 
     def measure_ceilings() -> None:
         for kind, form in itertools.product(KINDS, ceilings):
             rates[f"{kind}, {form}"].append(ceilings[form](kind, options.seconds))
 
+    passes = []
     for turn in range(options.rounds):
         measure_ceilings()
-        with start_cluster("local") as client:
-            started = time.perf_counter()
-            run = folder / f"run-{turn}"
-            summary = classify(client, frames, sign, run, model_path, batch_size=options.batch_size)
-            predicted.append(summary["predicted"])
-            spent.append(time.perf_counter() - started)
-            decoded = decode_alone(client, sign(paths[: 4 * GUIDE_IMAGES]), options.batch_size)
+        run = folder / f"run-{turn}"
+        passes.append(project_pass(frames, sign, run, model_path, options.batch_size))
     measure_ceilings()
     with Client(dashboard_address="127.0.0.1:0") as client:
         client.run(_import_libraries)
-        weights = folder / "weights.pt"
-        torch.save(
-            {k: v.contiguous() for k, v in model.load(model_path).net.state_dict().items()}, weights
-        )
-        guide = guides_pattern(client, sign(paths[:GUIDE_IMAGES]), options.arch, weights)
+        weights = _save_weights(model_path, folder / "weights.pt")
+        urls = sign(first_paths(frames, GUIDE_IMAGES))
+        guide = guides_pattern(client, urls, options.arch, weights)
     connection.close()
+    place = {"arch": options.arch, "image_size": options.image_size, "cores": cores}
+    return place | compared(rates, passes, guide)
+
+
+def compared(
+    rates: dict[str, list[float]], passes: list[tuple[int, float, float]], guide: float
+) -> dict:
+    """The figures to write, from the rates of ceilings and guide, and the project's passes."""
     means = {row: round(sum(values) / len(values), 2) for row, values in rates.items()}
-    project = sum(predicted) / sum(spent)
+    ceiling = max(means.values())
+    predicted, seconds, decoded = zip(*passes, strict=True)
+    project = sum(predicted) / sum(seconds)
     return {
-        "arch": options.arch, "image_size": options.image_size, "n_images": predicted[0], "cores": cores,
-        "ceiling": max(means.values()), "ceiling_rows": means, "this_project": round(project, 2),
-        "this_project_by_round": [round(n / s, 2) for n, s in zip(predicted, spent, strict=True)],
-        "guides_pattern": round(guide, 2), "decode": round(decoded, 2),
-        "ratio_to_ceiling": round(project / max(means.values()), 3), "ratio_to_guide": round(project / guide, 2),
-    }  # fmt: skip
+        "n_images": predicted[0],
+        "ceiling": ceiling,
+        "ceiling_rows": means,
+        "this_project": round(project, 2),
+        "this_project_by_round": [round(n / spent, 2) for n, spent, _ in passes],
+        "guides_pattern": round(guide, 2),
+        "decode": round(decoded[-1], 2),
+        "ratio_to_ceiling": round(project / ceiling, 3),
+        "ratio_to_guide": round(project / guide, 2),
+    }
 
 
-def main() -> None:
+def parsed_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -228,6 +278,12 @@ def main() -> None:
         parser.error(
             f"{options.images} does not exist. Give --images a folder of <split>/<class>/<file>."
         )
+    return options
+
+
+def main() -> None:
+    """Measure in a stand-in of its own, print, and write."""
+    options = parsed_options()
     folder = Path(tempfile.mkdtemp())
     os.environ["TUTORIAL_SANDBOX"] = str(folder / "sandbox")
     try:
@@ -240,11 +296,10 @@ def main() -> None:
     for row in ("ceiling", "this_project", "guides_pattern", "decode"):
         print(f"{row.replace('_', ' '):38}{result[row]:8.1f} images/s")
     print(
-        f"this project is {result['ratio_to_ceiling']} of the ceiling, {result['ratio_to_guide']} times the guide's"
+        f"this project is {result['ratio_to_ceiling']} of the ceiling, "
+        f"{result['ratio_to_guide']} times the guide's"
     )
-    target = config.runs_folder() / "bench"
-    target.mkdir(parents=True, exist_ok=True)
-    write_json(target / "inference.json", result)
+    write_json(config.runs_folder() / "bench" / "inference.json", result)
 
 
 if __name__ == "__main__":

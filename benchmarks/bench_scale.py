@@ -1,8 +1,9 @@
 """Our own overhead by the number of rows: network and model replaced by stubs of known cost.
 
-For each n, in a fresh process: a real table on the stand-in, read in pages, through `classify` on two worker
-processes, to Parquet. Prints a table and writes runs/bench/scale.json: by n, rows_per_s, and the peak memory of
-client and scheduler in MiB. The scheduler has a process of its own, so that the two can be told apart.
+For each n, in a fresh process: a real table on the stand-in, read in pages, through `classify` on
+two worker processes, to Parquet. Prints a table and writes runs/bench/scale.json: by n, rows_per_s,
+and the peak memory of client and scheduler in MiB. The scheduler has a process of its own, so that
+the two can be told apart.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from distributed import WorkerPlugin
+from snowflake.connector import SnowflakeConnection
 
 import standin
 from helpers import config, model
@@ -30,16 +32,20 @@ from helpers.inference.classify import classify
 from helpers.snowflake.connection import connect, execute, query, run_file
 
 ROWS = (10_000, 100_000, 1_000_000)
-PAGE, BATCH, WORKERS = 50_000, 256, 2
+PAGE = 50_000
+BATCH = 256
+WORKERS = 2
 CLASSES = [f"class {i}" for i in range(10)]
 
 
 class StubPredictor(Predictor):
-    """Reads and predicts nothing: every image is the same small one, and the logits are constant."""
+    """Reads and predicts nothing: every image is the same small one, every logit constant."""
 
     def __init__(self, digest: str):
-        self.digest, self.classes = digest, CLASSES
-        self.image, self.logits = torch.zeros(3, 1, 1, dtype=torch.uint8), torch.arange(10.0)
+        self.digest = digest
+        self.classes = CLASSES
+        self.image = torch.zeros(3, 1, 1, dtype=torch.uint8)
+        self.logits = torch.arange(10.0)
 
     def read_all(self, urls: list[str]) -> list:
         return [(self.image, "0123456789abcdef")] * len(urls)
@@ -61,23 +67,34 @@ class StubPlugin(WorkerPlugin):
         worker.predictor = StubPredictor(self.digest)
 
 
-def pages(connection) -> Iterator[pd.DataFrame]:
+def pages(connection: SnowflakeConnection) -> Iterator[pd.DataFrame]:
     """The table by path, PAGE rows at a time: the stand-in answers each query with one batch."""
-    last = ""
-    sql = "select file_url, relative_path, size, etag from rows where relative_path > %s order by relative_path limit"
-    while len(frame := query(connection, f"{sql} {PAGE}", (last,))):
+    sql = (
+        "select file_url, relative_path, size, etag from rows "
+        f"where relative_path > %s order by relative_path limit {PAGE}"
+    )
+    frame = query(connection, sql, ("",))
+    while len(frame):
         yield frame
-        last = frame["RELATIVE_PATH"].iloc[-1]
+        frame = query(connection, sql, (frame["RELATIVE_PATH"].iloc[-1],))
 
 
-def fill(connection, n: int) -> None:
+def fill(connection: SnowflakeConnection, n: int) -> None:
+    """A table of n images, in a database of its own."""
     run_file(connection, "sql/01_create_database.sql", database_name="BENCH_SCALE")
     execute(
         connection,
-        "create or replace table rows as select 'https://account/' || seq as file_url, 'hat/' || lpad(seq, 9, '0') "
-        f"|| '.jpg' as relative_path, 1000 as size, md5(seq) as etag from (select seq4()::varchar as seq "
-        f"from table(generator(rowcount => {n})))",
+        "create or replace table rows as "
+        "select 'https://account/' || seq as file_url, "
+        "'hat/' || lpad(seq, 9, '0') || '.jpg' as relative_path, "
+        "1000 as size, md5(seq) as etag "
+        f"from (select seq4()::varchar as seq from table(generator(rowcount => {n})))",
     )
+
+
+def sign(paths: list[str]) -> list[str]:
+    """URLs that nobody reads."""
+    return [f"http://stub/{path}" for path in paths]
 
 
 def peak_mib() -> float:
@@ -94,11 +111,18 @@ def measure(n: int, scheduler: str, folder: Path) -> dict:
     with start_cluster(scheduler) as client:
         client.wait_for_workers(WORKERS)
         client.register_plugin(StubPlugin(digest_of(path)))
-        before, started = peak_mib(), time.perf_counter()
+        before = peak_mib()
+        started = time.perf_counter()
         summary = classify(
-            client, pages(connection), lambda paths: [f"http://stub/{p}" for p in paths], folder / f"run-{n}", path,
-            total=n, batch_size=BATCH, progress=False,
-        )  # fmt: skip
+            client,
+            pages(connection),
+            sign,
+            folder / f"run-{n}",
+            path,
+            total=n,
+            batch_size=BATCH,
+            progress=False,
+        )
         seconds = time.perf_counter() - started
         # a function of this module would bring torch into the scheduler, which has no use for it
         usage = client.run_on_scheduler(resource.getrusage, resource.RUSAGE_SELF)
@@ -114,53 +138,26 @@ def measure(n: int, scheduler: str, folder: Path) -> dict:
 
 def in_fresh_processes(n: int, folder: Path) -> dict:
     """Starts scheduler, workers and client for one n, and stops them."""
-    address, module = folder / f"scheduler-{n}.json", [sys.executable, "-m"]
+    address = folder / f"scheduler-{n}.json"
     # the stubs travel by name, so every process must find this module
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    quiet = {
-        "stdout": subprocess.DEVNULL,
-        "stderr": subprocess.DEVNULL,
-        "cwd": folder,
-        "env": environment,
-    }
-    options = [
-        "--host",
-        "127.0.0.1",
-        "--dashboard-address",
-        "127.0.0.1:0",
-        "--scheduler-file",
-        str(address),
-    ]
-    started = [
-        subprocess.Popen(
-            [*module, "distributed.cli.dask_scheduler", "--port", "0", *options], **quiet
-        )
-    ]
-    worker = [
-        "distributed.cli.dask_worker",
-        "--scheduler-file",
-        str(address),
-        "--nthreads",
-        "1",
-        "--no-nanny",
-    ]
-    started += [
-        subprocess.Popen([*module, *worker, "--no-dashboard"], **quiet) for _ in range(WORKERS)
-    ]
+
+    def start(module: str, options: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", module, "--scheduler-file", str(address), *options.split()]
+        silent = subprocess.DEVNULL
+        return subprocess.Popen(command, stdout=silent, stderr=silent, cwd=folder, env=environment)
+
+    scheduler = "--host 127.0.0.1 --port 0 --dashboard-address 127.0.0.1:0"
+    started = [start("distributed.cli.dask_scheduler", scheduler)]
+    worker = "--nthreads 1 --no-nanny --no-dashboard"
+    started += [start("distributed.cli.dask_worker", worker) for _ in range(WORKERS)]
     try:
         deadline = time.monotonic() + 120
         while not address.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         url = json.loads(address.read_text())["address"]
-        program = [
-            sys.executable,
-            "-c",
-            "import bench_scale; bench_scale.main()",
-            "--one",
-            str(n),
-            url,
-            str(folder),
-        ]
+        program = [sys.executable, "-c", "import bench_scale; bench_scale.main()"]
+        program += ["--one", str(n), url, str(folder)]
         done = subprocess.run(program, stdout=subprocess.PIPE, env=environment, check=True)
         return json.loads(done.stdout.splitlines()[-1])
     finally:
@@ -170,6 +167,7 @@ def in_fresh_processes(n: int, folder: Path) -> dict:
 
 
 def main() -> None:
+    """Measure each n in a stand-in of its own, print, and write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -189,18 +187,14 @@ def main() -> None:
     try:
         results = {}
         for n in options.rows:
-            results[str(n)] = in_fresh_processes(n, folder)
-            print(
-                f"{n:>9} rows",
-                "  ".join(f"{name} {value}" for name, value in results[str(n)].items()),
-                flush=True,
-            )
+            result = in_fresh_processes(n, folder)
+            results[str(n)] = result
+            shown = "  ".join(f"{name} {value}" for name, value in result.items())
+            print(f"{n:>9} rows", shown, flush=True)
     finally:
         standin.stop(folder / "sandbox")
         shutil.rmtree(folder, ignore_errors=True)
-    target = config.runs_folder() / "bench"
-    target.mkdir(parents=True, exist_ok=True)
-    write_json(target / "scale.json", results)
+    write_json(config.runs_folder() / "bench" / "scale.json", results)
 
 
 if __name__ == "__main__":

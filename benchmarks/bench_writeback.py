@@ -1,8 +1,8 @@
-"""Measure write-back on the stand-in beside the bare floor and the guide's way: python benchmarks/bench_writeback.py
+"""Write-back on the stand-in beside the bare floor and the guide's way.
 
-Each number of predictions and each way runs in a process of its own, in turns; the median of the rounds counts.
-Into runs/bench/writeback.json, by number of predictions: seconds, of which check and staging, the floor's and the
-guide's seconds, the client's peak memory (of each way), and the floor's memory.
+Each number of predictions and each way runs in a process of its own, in turns; the median of the
+rounds counts. Prints them and writes runs/bench/writeback.json, by number of predictions: seconds
+of each way, their ratios, the peak memory of this project's client and of the floor's in MiB.
 """
 
 import argparse
@@ -20,13 +20,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from common import make_empty_tables
+from snowflake.connector import SnowflakeConnection
 from snowflake.connector.pandas_tools import write_pandas
 
 import standin
 from helpers import config, runs
 from helpers.files import write_json
+from helpers.records import WRITTEN, WRITTEN_PREDICTION, sql_columns
 from helpers.snowflake import writeback
-from helpers.snowflake.connection import connect, execute, run_file
+from helpers.snowflake.connection import connect, execute
 
 CLASSES = [
     "dress",
@@ -43,7 +46,6 @@ CLASSES = [
 PART_ROWS = 20_000  # as notebook 03 writes them
 DIGEST = "a" * 64
 HOST = "https://account.snowflakecomputing.com/api/files/BENCH/PUBLIC/CLOTHING_DATASET"
-COLUMNS = ", ".join(f"{name} {sql_type}" for name, (_, sql_type) in writeback.PREDICTION.items())
 EMPTY = "update clothing_test set pred_timestamp = null, type = null, confidence = null"
 SET = "type = s.type, confidence = s.confidence, pred_timestamp = s.predicted_at"
 
@@ -70,8 +72,10 @@ def make_run(n: int) -> runs.Run:
 
 
 def predictions(random: np.random.Generator, start: int, n: int) -> pa.Table:
+    """A part of n predictions, as a worker makes them; `start` counts the images before it."""
     types = [CLASSES[i] for i in random.integers(0, len(CLASSES), n)]
     paths = [f"{name}/{start + i:08d}.jpg" for i, name in enumerate(types)]
+    logits = random.normal(size=(n, len(CLASSES))).astype("float32")
     columns = {
         "file_url": [f"{HOST}/{path.replace('/', '%2f')}" for path in paths],
         "relative_path": paths,
@@ -80,9 +84,7 @@ def predictions(random: np.random.Generator, start: int, n: int) -> pa.Table:
         "label": types,
         "type": types,
         "confidence": random.random(n),
-        "logits": pa.array(
-            list(random.normal(size=(n, len(CLASSES))).astype("float32")), pa.list_(pa.float32())
-        ),
+        "logits": pa.array(list(logits), pa.list_(pa.float32())),
         "phash": [random.bytes(8).hex() for _ in paths],
         "model_digest": [DIGEST] * n,
         "predicted_at": pa.array([datetime(2026, 1, 1, tzinfo=UTC)] * n, pa.timestamp("us", "UTC")),
@@ -93,22 +95,16 @@ def predictions(random: np.random.Generator, start: int, n: int) -> pa.Table:
 def make_tables(run: runs.Run) -> None:
     """The tutorial's tables, with a row for each image of the run."""
     connection = connect("local")
-    execute(connection, "create or replace database BENCH")
-    execute(connection, "use schema BENCH.PUBLIC")
-    for file in ("02_create_stages", "03_create_tables"):
-        run_file(connection, f"sql/{file}.sql")
-    writeback.stage(
-        connection, "IMAGES", run, json.loads((run.folder / "inference.json").read_text())
-    )
-    execute(
-        connection,
-        "insert into clothing_test (file_url, relative_path, size) select file_url, relative_path, size from images",
-    )
+    make_empty_tables(connection, "BENCH")
+    inference, _, _ = writeback.check(run)
+    writeback.stage(connection, "IMAGES", run, inference)
+    columns = "file_url, relative_path, size"
+    execute(connection, f"insert into clothing_test ({columns}) select {columns} from images")
     writeback.unstage(connection, "IMAGES")
     connection.close()
 
 
-def ours(connection, run: runs.Run) -> dict:
+def ours(connection: SnowflakeConnection, run: runs.Run) -> dict:
     """Seconds of helpers.writeback, checks, staging, lineage and reconciliation included."""
     execute(connection, EMPTY)
     execute(connection, "truncate table clothing_prediction_log")
@@ -118,24 +114,26 @@ def ours(connection, run: runs.Run) -> dict:
     return {"seconds": time.perf_counter() - started}
 
 
-def floor(connection, run: runs.Run) -> dict:
+def floor(connection: SnowflakeConnection, run: runs.Run) -> dict:
     """Seconds of one write_pandas in snappy and one MERGE on the same columns: no check, no log."""
     execute(connection, EMPTY)
-    frame = pq.read_table(run.predictions, columns=list(writeback.PREDICTION)).to_pandas()
+    frame = pq.read_table(run.predictions, columns=list(WRITTEN)).to_pandas()
     frame.columns = frame.columns.str.upper()
     started = time.perf_counter()
-    execute(connection, f"create or replace temporary table staged ({COLUMNS})")
+    columns = sql_columns(WRITTEN_PREDICTION)
+    execute(connection, f"create or replace temporary table staged ({columns})")
     write_pandas(connection, frame, "STAGED", use_logical_type=True, compression="snappy")
     execute(
         connection,
-        "merge into clothing_test as t using staged as s on t.file_url = s.file_url and t.size = s.size "
+        "merge into clothing_test as t using staged as s "
+        "on t.file_url = s.file_url and t.size = s.size "
         f"when matched then update set {SET}",
     )
     return {"seconds": time.perf_counter() - started}
 
 
-def guide(connection, run: runs.Run) -> dict:
-    """Seconds of the guide's way: a permanent table, write_pandas as it comes, UPDATE … FROM, drop."""
+def guide(connection: SnowflakeConnection, run: runs.Run) -> dict:
+    """Seconds of the guide's way: a permanent table, write_pandas, UPDATE … FROM, drop."""
     execute(connection, EMPTY)
     columns = ["file_url", "size", "type", "confidence", "predicted_at"]
     frame = pq.read_table(run.predictions, columns=columns).to_pandas()
@@ -185,6 +183,7 @@ def compare(n: int, rounds: int) -> dict:
 
 
 def main() -> None:
+    """Measure in a folder and a stand-in of its own, print, and write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -197,20 +196,18 @@ def main() -> None:
     if options.way:
         print(json.dumps(measure(options.way, options.n[0])))
         return
-    target, results = config.runs_folder() / "bench" / "writeback.json", {}
+    target = config.runs_folder() / "bench" / "writeback.json"
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"TUTORIAL_HOME": folder, "TUTORIAL_SANDBOX": str(Path(folder) / "sandbox")}
         try:
             for n in options.n:
-                results[str(n)] = compare(n, options.rounds)
-                print(
-                    f"{n:9,}",
-                    {name: value for name, value in results[str(n)].items() if name != "rounds"},
-                    flush=True,
-                )
+                result = compare(n, options.rounds)
+                results[str(n)] = result
+                shown = {name: value for name, value in result.items() if name != "rounds"}
+                print(f"{n:9,}", shown, flush=True)
         finally:
             standin.stop()
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, results)
     print(target)
 

@@ -1,46 +1,51 @@
-"""Make the committed pictures and quoted figures from the latest run: docs/make_pictures.py (`make pictures`)."""
+"""Make the committed pictures and the quoted figures from the latest run (`make pictures`)."""
 
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from PIL import Image
 
 from helpers import config, plots
+from helpers.files import write_json
 from helpers.images import decode
 from helpers.review import diagrams, figures
 
 FOLDER = config.PROJECT_ROOT / "docs" / "images"
-MOST_BYTES = 150_000
+MOST_BYTES = 150_000  # of a picture
+MOST_IMAGES = 10  # in the picture of predictions
+MOST_MISTAKES = 3  # among them
 
 
 def predicted(folder: Path) -> plots.Picture:
-    """One test image of each class with its prediction: the surest mistake of a class, else its first image."""
-    table = figures.load_predictions(folder).table.sort_values(
-        ["right", "confidence"], ascending=[True, False]
-    )
-    chosen = table[table.right].groupby("label").head(1)
-    wrong = table[~table.right].groupby("label").head(1).head(3)
-    chosen = (
-        pd.concat([chosen[~chosen.label.isin(wrong.label)], wrong])
-        .sort_values("relative_path")
-        .head(10)
-    )
-    images = [
-        decode((config.images_folder() / "test" / path).read_bytes())
-        for path in chosen.relative_path
-    ]
-    titles = [
-        f"{'✓' if row.right else '✗'} {row.type}, {row.confidence:.2f}"
-        + ("" if row.right else f"\n(is: {row.label})")
-        for row in chosen.itertuples()
-    ]
+    """One test image of each class with its prediction: a class's surest mistake, or its first hit.
+
+    Ten images at most, three mistakes among them.
+    """
+    table = figures.load_predictions(folder).table
+    table = table.sort_values(["right", "confidence"], ascending=[True, False])
+    hits = table[table.right].groupby("label").head(1)
+    mistakes = table[~table.right].groupby("label").head(1).head(MOST_MISTAKES)
+    others = hits[~hits.label.isin(mistakes.label)]
+    chosen = pd.concat([others, mistakes]).sort_values("relative_path").head(MOST_IMAGES)
+    test = config.images_folder() / "test"
+    images = [decode((test / path).read_bytes()) for path in chosen.relative_path]
+    titles = [titled(row) for row in chosen.itertuples()]
     return plots.image_grid(images, titles, list(chosen.right), columns=5)
 
 
+def titled(row: Any) -> str:
+    """The predicted class and its confidence; under a mistake the true class."""
+    said = f"{row.type}, {row.confidence:.2f}"
+    return f"✓ {said}" if row.right else f"✗ {said}\n(is: {row.label})"
+
+
+@plt.style.context(plots.STYLE)
 def save(picture: plots.Picture, name: str) -> None:
+    """Write <name>.png to docs/images, in at most MOST_BYTES."""
     path = FOLDER / f"{name}.png"
     for dpi in (110, 90, 75, 60):  # the finest that stays small enough for a repository
         picture.figure.savefig(path, dpi=dpi)
@@ -51,48 +56,53 @@ def save(picture: plots.Picture, name: str) -> None:
     print(f"{path.relative_to(config.PROJECT_ROOT)}: {path.stat().st_size // 1000} kB")
 
 
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def confusion_counts(folder: Path) -> pd.DataFrame:
+    """Counts by true class (rows) and predicted class (columns), as notebook 04 saved them."""
+    return pd.read_csv(folder / "review" / "confusion_matrix.csv", index_col=0)
+
+
 def measured(folder: Path) -> dict:
     """What README.md and the captions say of this run; a test compares them."""
-    summary, inference = (
-        json.loads((folder / f"{name}.json").read_text()) for name in ("summary", "inference")
-    )
+    summary = read_json(folder / "summary.json")
     table = figures.load_predictions(folder).table
-    counts = pd.read_csv(folder / "review" / "confusion_matrix.csv", index_col=0).rename_axis(
-        columns="type"
-    )
+    counts = confusion_counts(folder).rename_axis(columns="type")
     errors = counts.stack().drop([(name, name) for name in counts])
+    minutes = {
+        name: max(0.1, round(seconds / 60, 1)) for name, seconds in summary["seconds"].items()
+    }
     return {
-        "arch": inference["arch"],
+        "arch": read_json(folder / "inference.json")["arch"],
         "cores": os.cpu_count(),
         "images": summary["images"],
-        "minutes": {
-            name: max(0.1, round(seconds / 60, 1)) for name, seconds in summary["seconds"].items()
-        },
+        "minutes": minutes,
         "most_confused": list(errors.idxmax()),
         "pictured": {
-            "images": min(10, table.label.nunique()),
-            "mistakes": min(3, table[~table.right].label.nunique()),
+            "images": min(MOST_IMAGES, table.label.nunique()),
+            "mistakes": min(MOST_MISTAKES, table[~table.right].label.nunique()),
         },
     }
 
 
 def main() -> None:
-    latest = json.loads((config.runs_folder() / "latest.json").read_text())["run"]
+    latest = read_json(config.runs_folder() / "latest.json")["run"]
     folder = config.runs_folder() / latest
-    run, inference = (
-        json.loads((folder / f"{name}.json").read_text()) for name in ("run", "inference")
-    )
-    if run["data_set"] != "samples":
+    data_set = read_json(folder / "run.json")["data_set"]
+    if data_set != "samples":
         raise SystemExit(
-            f"Run {latest} is on {run['data_set']}. Run make tutorial first: pictures show drawn images only."
+            f"Run {latest} is on {data_set}. "
+            "Run make tutorial first: pictures show drawn images only."
         )
+    inference = read_json(folder / "inference.json")
     about = f"drawn samples, n = {inference['predicted']}, {inference['arch']}, local stand-in"
-    counts = pd.read_csv(folder / "review" / "confusion_matrix.csv", index_col=0)
     save(predicted(folder), "predictions")
-    save(diagrams.confusion_matrix(counts, about), "confusion_matrix")
+    save(diagrams.confusion_matrix(confusion_counts(folder), about), "confusion_matrix")
     history = pd.read_csv(config.trained_model().with_suffix(".history.csv"))
     save(plots.learning_curves(history), "learning_curves")
-    (FOLDER.parent / "measured.json").write_text(json.dumps(measured(folder), indent=2) + "\n")
+    write_json(FOLDER.parent / "measured.json", measured(folder))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Build the static pages in site/ from the executed notebooks of a run: python docs/make_site.py [--run NAME]."""
+"""Build the static pages in site/ from a run's notebooks: python docs/make_site.py [--run NAME]."""
 
 import argparse
 import json
@@ -17,9 +17,15 @@ from helpers.commands.tutorial import NOTEBOOKS
 
 DOCS = Path(__file__).resolve().parent
 COPIED = (
-    "README.md", "LICENSE", "requirements.txt",
-    "model/README.md", "docs/*.md", "docs/images/*", "sql/*.sql", ".saturn/*",
-)  # fmt: skip
+    "README.md",
+    "LICENSE",
+    "requirements.txt",
+    "model/README.md",
+    "docs/*.md",
+    "docs/images/*",
+    "sql/*.sql",
+    ".saturn/*",
+)
 
 # where the README's sections are on the pages
 SECTIONS = {
@@ -30,7 +36,10 @@ SECTIONS = {
 
 
 def finished_run(name: str) -> Path:
-    """Folder of a run that has all six executed notebooks; "latest" is the newest run."""
+    """Folder of a run that has all six executed notebooks; "latest" is the newest run.
+
+    Raises FileNotFoundError if one is missing.
+    """
     runs = config.runs_folder()
     if name == "latest":
         latest = runs / "latest.json"
@@ -45,21 +54,19 @@ def finished_run(name: str) -> Path:
 
 
 def executed(run: Path) -> list[Path]:
+    """Where a run has its notebooks, whether they are there or not."""
     return [run / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
 
 
 def gather(run: Path, source: Path) -> None:
-    """Lay out what the pages are made from as in the repository, so that its relative links hold."""
+    """Lay out what the pages are made from as in the repository, so its relative links hold."""
     for pattern in COPIED:
         for path in config.PROJECT_ROOT.glob(pattern):
             target = source / path.relative_to(config.PROJECT_ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
     for path in source.glob("docs/*.md"):
-        text = path.read_text()
-        for section, page in SECTIONS.items():
-            text = text.replace(f"../{section}", f"../{page}")
-        path.write_text(text)
+        path.write_text(_to_pages(path.read_text()))
     shutil.copytree(DOCS / "pages", source, dirs_exist_ok=True)
     (source / "notebooks").mkdir()
     for path in executed(run):
@@ -70,24 +77,26 @@ def gather(run: Path, source: Path) -> None:
     (source / "api.md").write_text(site_figures.api(config.PROJECT_ROOT / "helpers"))
 
 
+def _to_pages(text: str) -> str:
+    """The text of a page with its links into the README led to where its sections are."""
+    for section, page in SECTIONS.items():
+        text = text.replace(f"../{section}", f"../{page}")
+    return text
+
+
 def build(run: Path, target: Path) -> None:
-    """Put the pages into `target`, whole or not at all. Raises RuntimeError if Sphinx finds anything amiss."""
+    """Put the pages into `target`, whole or not at all.
+
+    Raises RuntimeError if Sphinx finds anything amiss.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        source, pages = Path(folder, "source"), Path(folder, "pages")
+        source = Path(folder, "source")
+        pages = Path(folder, "pages")
         source.mkdir()
         gather(run, source)
-        options = [
-            "-q",
-            "-W",
-            "--keep-going",
-            "-b",
-            "html",
-            "-c",
-            DOCS,
-            "-d",
-            Path(folder, "doctrees"),
-        ]
-        if build_main([str(part) for part in (*options, source, pages)]):
+        quiet_and_strict = ["-q", "-W", "--keep-going"]
+        places = ["-c", str(DOCS), "-d", str(Path(folder, "doctrees")), str(source), str(pages)]
+        if build_main([*quiet_and_strict, "-b", "html", *places]):
             raise RuntimeError("Sphinx could not build the pages; its messages are above.")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(pages, target, ignore=shutil.ignore_patterns(".buildinfo", "objects.inv"))
@@ -95,6 +104,7 @@ def build(run: Path, target: Path) -> None:
 
 
 def main() -> int:
+    """Exit code: 0 the pages are there, 1 they could not be built."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--run", default="latest", help='name of a finished run in runs/, or "latest"'

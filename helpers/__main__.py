@@ -1,4 +1,7 @@
-"""The programs that `make` calls, behind one door: python -m helpers NAME [options]; alone it lists them."""
+"""The programs that `make` calls, behind one door: python -m helpers NAME [options].
+
+Alone it lists them.
+"""
 
 import sys
 from importlib import import_module
@@ -26,12 +29,12 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(listing())
         return 0
-    name, *options = arguments
+    name = arguments[0]
     if name not in COMMANDS:
         print(f"There is no command {name!r}.\n{listing()}", file=sys.stderr)
         return 2
-    command = import_module(f"helpers.commands.{name}")
-    return command.main(options)
+    command = import_module(f"helpers.commands.{name}")  # only this one: train needs just torch
+    return command.main(arguments[1:])
 
 
 if __name__ == "__main__":

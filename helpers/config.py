@@ -14,10 +14,12 @@ def home() -> Path:
 
 
 def runs_folder() -> Path:
+    """Folder of the run folders."""
     return home() / "runs"
 
 
 def cache_folder() -> Path:
+    """Folder of what can be made again."""
     return home() / ".cache"
 
 
@@ -27,12 +29,21 @@ def trained_model() -> Path:
 
 
 def images_folder(name: str = "") -> Path:
-    """Absolute path of the images; "" is the drawn sample set, a relative name starts at the project's root."""
+    """Absolute path of the images.
+
+    name: "" is the drawn sample set, a relative one starts at the project's root.
+    """
     return (PROJECT_ROOT / name).resolve() if name else home() / ".samples"
 
 
 def backend(name: str = "") -> str:
-    """`name`, else TUTORIAL_BACKEND, else "local": nobody reaches a billed account without asking for it."""
+    """`name`, else TUTORIAL_BACKEND, else "local".
+
+    Nobody reaches a billed account without asking for it. Raises ValueError for any other name.
+
+    >>> backend("snowflake")
+    'snowflake'
+    """
     chosen = name or os.environ.get("TUTORIAL_BACKEND") or "local"
     if chosen not in BACKENDS:
         raise ValueError(
@@ -42,9 +53,16 @@ def backend(name: str = "") -> str:
 
 
 def identifier(name: str) -> str:
-    """`name` if Snowflake takes it unquoted, since identifiers cannot be bound like values."""
+    """`name` in upper case, since an identifier cannot be bound like a value.
+
+    Raises ValueError if Snowflake does not take it unquoted.
+
+    >>> identifier("clothing_test")
+    'CLOTHING_TEST'
+    """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]{0,254}", name):
         raise ValueError(
-            f"{name!r} is not a plain Snowflake identifier. Use letters, digits, _ and $, and start with a letter."
+            f"{name!r} is not a plain Snowflake identifier. "
+            "Use letters, digits, _ and $, and start with a letter."
         )
     return name.upper()

@@ -4,16 +4,17 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place at the end; after an error or a kill `path` is as before.
+def written_whole(path: Path) -> Generator[Path, None, None]:
+    """A file beside `path` to write to, which takes its place at the end.
 
-    Makes the folder. Processes and threads that write the same file do not disturb each other: the last one wins.
+    After an error or a kill `path` is as before. Makes the folder. Processes and threads that
+    write the same file do not disturb each other: the last one wins.
 
     >>> target = Path(getfixture("tmp_path")) / "made" / "greeting.txt"
     >>> with written_whole(target) as unfinished:

@@ -1,4 +1,4 @@
-"""A folder of images: its files, their labels, the data set's digest, and the splits."""
+"""A folder of images: its files, their labels, the digest of the data set, and its splits."""
 
 import hashlib
 from pathlib import Path, PurePosixPath
@@ -7,7 +7,11 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def label_of(path: str) -> str:
-    """The class of an image: its lowest folder. Raises ValueError for a path without one."""
+    """The class of an image: its lowest folder. Raises ValueError for a path without one.
+
+    >>> label_of("train/t-shirt/a.jpg")
+    't-shirt'
+    """
     label = PurePosixPath(path).parent.name
     if not label:
         raise ValueError(f"{path!r} lies in no class folder. Arrange the images as <class>/<file>.")
@@ -15,7 +19,13 @@ def label_of(path: str) -> str:
 
 
 def data_digest(sizes: dict[str, int]) -> str:
-    """Identity of a data set: SHA-256 over its paths and sizes in bytes, equal on disk and on a stage."""
+    """Identity of a data set: SHA-256 over its paths and their sizes in bytes.
+
+    It is the same on disk and on a stage, and whatever the order.
+
+    >>> data_digest({"hat/a.jpg": 10})[:12]
+    'b5aa8f3e4c03'
+    """
     lines = sorted(f"{path}\t{size}\n" for path, size in sizes.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -26,17 +36,17 @@ def image_files(folder: Path) -> list[Path]:
         raise FileNotFoundError(
             f"Images folder {folder} does not exist. Give a folder of <class>/<file>.jpg."
         )
-    for class_folder in sorted(
-        p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")
-    ):
-        if not any(p.suffix.lower() in IMAGE_SUFFIXES for p in class_folder.rglob("*")):
+    for class_folder in sorted(folder.iterdir()):
+        if not class_folder.is_dir() or class_folder.name.startswith("."):
+            continue
+        if not any(path.suffix.lower() in IMAGE_SUFFIXES for path in class_folder.rglob("*")):
             raise ValueError(
                 f"Class folder {class_folder} holds no image. Add some or remove the folder."
             )
     files = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
     if not files:
         raise ValueError(f"{folder} holds no images. Give a folder of <class>/<file>.jpg.")
@@ -44,17 +54,21 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def split_folders(folder: Path) -> tuple[Path, Path]:
-    """The training and the test folder of a data set; `validation/` is the test split where there is no `test/`."""
+    """The training and the test folder of a data set.
+
+    `validation/` is the test split where there is no `test/`. Raises FileNotFoundError.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(
             f"Images folder {folder} does not exist. Give a folder of train/<class>/, test/<class>/."
         )
-    found = [folder / name for name in ("train", "test", "validation") if (folder / name).is_dir()]
-    if len(found) < 2 or found[0].name != "train":
+    names = [name for name in ("train", "test", "validation") if (folder / name).is_dir()]
+    if len(names) < 2 or names[0] != "train":
         raise FileNotFoundError(
-            f"{folder} needs the folders train/ and test/ (or validation/), each with a folder a class."
+            f"{folder} needs the folders train/ and test/ (or validation/), "
+            "each with a folder a class."
         )
-    return found[0], found[1]
+    return folder / names[0], folder / names[1]
 
 
 def count(folder: Path) -> int:

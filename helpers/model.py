@@ -1,4 +1,7 @@
-"""Build, save, load and choose a classifier. A checkpoint is one file with all that inference needs."""
+"""Build, save, load and choose a classifier.
+
+A checkpoint is one file with all that inference needs.
+"""
 
 import io
 import warnings
@@ -6,89 +9,106 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
-from helpers import config
+from helpers import config, networks
 from helpers.files import written_whole
 from helpers.images import evaluation_transform
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass
 class ModelCard:
-    """What a checkpoint says of itself; plain values only, so that it loads with weights_only=True."""
+    """What a checkpoint says of itself: plain values only, so that no code runs to load it."""
 
     arch: str
     classes: list[str]
-    image_size: int
+    image_size: int  # pixels
     data_set: str
     data_digest: str
-    view: str = "centre"
-    flip: bool = False
+    view: str = "centre"  # or "whole": what evaluation sees of an image
+    flip: bool = False  # whether a prediction averages the image and its mirror image
     temperature: float = 1.0
-    mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
-    std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
+    mean: list[float] = field(default_factory=lambda: list(networks.IMAGENET_MEAN))
+    std: list[float] = field(default_factory=lambda: list(networks.IMAGENET_STD))
     parameters: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
 
+    def standing(self) -> str:
+        """How good the model was on images held back from its training, in a sentence.
+
+        It is called no better than guessing where its accuracy is less than two standard errors
+        above that of always naming the most frequent class.
+        """
+        judged = self.metrics.get("validation", {})
+        if "baseline" not in judged:
+            return "What this model does on images held back from its training was not noted."
+        baseline = judged["baseline"]
+        guess = f"always answering {judged['most_frequent']} would be right for {baseline:.0%}"
+        found = f"Of {judged['n']} images held back {judged['accuracy']:.0%} were right; {guess}."
+        standard_error = (baseline * (1 - baseline) / judged["n"]) ** 0.5
+        if judged["accuracy"] > baseline + 2 * standard_error:
+            return found
+        return f"{found} This model is no better than guessing: train it longer or on more images."
+
 
 class Classifier(nn.Module):
-    """A network with its own preprocessing: (B, 3, S, S) uint8 images to (B, n_classes) float32 logits.
+    """A network with its own preprocessing: (B, 3, S, S) uint8 images to (B, n_classes) logits.
 
-    Training, evaluation and every Dask worker call this one module, so that none of them can differ.
+    Training, evaluation and every Dask worker call this one module: none of them can differ.
     """
+
+    mean: Tensor  # (1, 3, 1, 1), of pixels in [0, 255]
+    std: Tensor
 
     def __init__(self, net: nn.Module, card: ModelCard):
         super().__init__()
-        self.net, self.card = net, card
+        self.net = net
+        self.card = card
         self.register_buffer(
-            "mean", torch.tensor(card.mean).view(1, 3, 1, 1) * 255, persistent=False
+            "mean", 255 * torch.tensor(card.mean).view(1, 3, 1, 1), persistent=False
         )
-        self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(card.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        x = self.normalise(images).contiguous(memory_format=torch.channels_last)
         logits = self.net(x).float()
         if self.card.flip and not self.training:
             logits = (logits + self.net(x.flip(3)).float()) / 2
         return logits
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) pixels in [0, 255] to what the network takes."""
+        return (images.float() - self.mean) / self.std
 
     def prepare(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8 of any size to the (3, S, S) uint8 that forward takes."""
         return evaluation_transform(image, self.card.image_size, self.card.view)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(B, n_classes) in [0, 1], calibrated by the checkpoint's temperature (Guo et al. 2017)."""
+        """(B, n_classes) in [0, 1], calibrated by the checkpoint's temperature (Guo et al.
+
+        2017).
+        """
         return (logits / self.card.temperature).softmax(1)
 
 
-def build(arch: str, n_classes: int, weights: str = "") -> nn.Module:
-    """A torchvision classification network with `n_classes` outputs.
+def build(arch: str, n_classes: int, weights: str = "none") -> nn.Module:
+    """A network of `networks.NETWORKS` with `n_classes` outputs.
 
-    weights: "", a torchvision weights name such as IMAGENET1K_V2 (downloaded), or the path of a checkpoint.
+    weights: "imagenet" (pretrained), "none" (random), or the path of a checkpoint (.pt), of which
+    the last layer is left out where its classes are others. Raises ValueError, ConnectionError.
     """
-    known = torchvision.models.list_models(torchvision.models)
-    if arch not in known:
-        raise ValueError(
-            f"arch is {arch!r}. Use a torchvision classification model, such as resnet18 or resnet50."
-        )
-    named = weights and not weights.endswith(".pt")
-    net = torchvision.models.get_model(arch, weights=weights if named else None)
-    _replace_head(net, n_classes)
+    if weights == "imagenet":
+        return networks.build_pretrained(arch, n_classes)
+    net = networks.build(arch, n_classes)
     if weights.endswith(".pt"):
         _load_matching(net, read_checkpoint(weights)["state_dict"], arch, weights)
-    return net.to(memory_format=torch.channels_last)
-
-
-def _replace_head(net: nn.Module, n_classes: int) -> None:
-    name, head = [
-        (name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)
-    ][-1]
-    parent = net.get_submodule(name.rpartition(".")[0])
-    setattr(parent, name.rpartition(".")[2], nn.Linear(head.in_features, n_classes))
+    elif weights != "none":
+        raise ValueError(
+            f'weights is {weights!r}. Use "imagenet", "none", or the path of a checkpoint (.pt).'
+        )
+    return net
 
 
 def _load_matching(net: nn.Module, state: dict, arch: str, source: str) -> None:
@@ -116,7 +136,8 @@ def device_named(name: str = "auto") -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 natively, which trains about twice as fast as float32.
 
-    Intel's processors have avx512_bf16 too, but do no more of it at a time than of float32: there it takes AMX.
+    Intel's processors have avx512_bf16 too, but do no more of it at a time than of float32: there
+    it takes AMX.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
@@ -133,16 +154,18 @@ def _cpu_flags() -> str:
 
 def save(model: Classifier, path: Path, half: bool = False) -> None:
     """Write the checkpoint; half=True stores the weights as float16, half the size."""
-    state = {
-        name: value.half() if half and value.is_floating_point() else value
-        for name, value in model.net.state_dict().items()
-    }
+    state = model.net.state_dict()
+    if half:
+        state = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
     with written_whole(path) as unfinished:
         torch.save({"card": asdict(model.card), "state_dict": state}, unfinished)
 
 
 def read_checkpoint(source: Path | str | bytes) -> dict:
-    """The checkpoint's dictionary, from a path or from the file's bytes. Raises ValueError if it is none."""
+    """The checkpoint's dictionary, from a path or from the file's bytes.
+
+    Raises ValueError if it is none.
+    """
     name = "of these bytes" if isinstance(source, bytes) else str(source)
     try:
         if isinstance(source, bytes):
@@ -165,58 +188,65 @@ def read_checkpoint(source: Path | str | bytes) -> dict:
 
 
 def read_card(source: Path | str | bytes) -> ModelCard:
-    """What a checkpoint says of itself; its weights stay on the disk. Raises ValueError, FileNotFoundError."""
+    """What a checkpoint says of itself; its weights stay on the disk.
+
+    Raises as `read_checkpoint`.
+    """
     return ModelCard(**read_checkpoint(source)["card"])
 
 
 def load(source: Path | str | bytes, device: str | torch.device = "cpu") -> Classifier:
-    """The classifier of a checkpoint, in float32, ready to predict."""
+    """The classifier of a checkpoint, in float32, ready to predict. Raises as `read_checkpoint`."""
     content = read_checkpoint(source)
     card = ModelCard(**content["card"])
     try:
         with torch.device(
             "meta"
         ):  # random weights, which take longer than reading the file, are not drawn
-            net = build(card.arch, len(card.classes))
+            net = networks.construct(card.arch, len(card.classes))
     except NotImplementedError:  # RegNets compute their widths with tensors, which need values
-        net = build(card.arch, len(card.classes))
+        net = networks.construct(card.arch, len(card.classes))
     state = {
-        name: v.float() if v.is_floating_point() else v for name, v in content["state_dict"].items()
+        name: value.float() if value.is_floating_point() else value
+        for name, value in content["state_dict"].items()
     }
     net.load_state_dict(state, assign=True)
     return Classifier(net.to(memory_format=torch.channels_last), card).to(device).eval()
 
 
 def choose(data_digest: str, classes: list[str], named: str = "") -> Path:
-    """The checkpoint to predict with: `named`, else the newest in model/ that was trained on this very data set.
+    """The checkpoint to predict with: `named`, else the newest in model/ that was trained on this
+    very data set.
 
-    A model that you name may come from another data set, with a warning; one of other classes is refused.
+    A model that you name may come from another data set, with a warning; one of other classes is
+    refused.
     """
     if named:
-        path = config.PROJECT_ROOT / named
-        card = read_card(path)
-        if sorted(card.classes) != sorted(classes):
-            raise ValueError(
-                f"Model {path} knows the classes {card.classes}, the images have {sorted(classes)}."
-            )
-        if card.data_digest != data_digest:
-            warnings.warn(
-                f"Model {path} was trained on another data set, {card.data_set}.", stacklevel=2
-            )
-        return path
+        return _named(named, data_digest, classes)
     trained = config.trained_model()
-    paths = {
-        p for folder in (trained.parent, config.PROJECT_ROOT / "model") for p in folder.glob("*.pt")
-    }
-    paths = [
-        p for p in paths if p == trained or p.name != trained.name
-    ]  # not what was trained for another home
-    fitting = [p for p in paths if read_card(p).data_digest == data_digest]
-    # what the reader trained goes before what came with the repository
-    fitting.sort(key=lambda p: (p == trained, p.stat().st_mtime))
+    provided = config.PROJECT_ROOT / "model"
+    paths = {path for folder in (trained.parent, provided) for path in folder.glob("*.pt")}
+    # without what was trained for another home
+    paths = [path for path in paths if path == trained or path.name != trained.name]
+    fitting = [path for path in paths if read_card(path).data_digest == data_digest]
     if not fitting:
         raise FileNotFoundError(
             f"No model in {trained.parent} was trained on these images. "
             "Run notebook 02_train_model first, or name a model file."
         )
-    return fitting[-1]
+    # what the reader trained goes before what came with the repository
+    return max(fitting, key=lambda path: (path == trained, path.stat().st_mtime))
+
+
+def _named(named: str, data_digest: str, classes: list[str]) -> Path:
+    path = config.PROJECT_ROOT / named
+    card = read_card(path)
+    if sorted(card.classes) != sorted(classes):
+        raise ValueError(
+            f"Model {path} knows the classes {card.classes}, the images have {sorted(classes)}."
+        )
+    if card.data_digest != data_digest:
+        warnings.warn(
+            f"Model {path} was trained on another data set, {card.data_set}.", stacklevel=3
+        )
+    return path

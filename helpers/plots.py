@@ -3,39 +3,54 @@
 import base64
 import html
 import io
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from helpers.files import written_whole
 
-RIGHT, WRONG, DARK, LIGHT = "#0072B2", "#D55E00", "#222222", "#8A8678"
+RIGHT = "#0072B2"  # blue
+WRONG = "#D55E00"  # vermillion
+DARK = "#222222"
+LIGHT = "#8A8678"
 NARROW, WIDE = 6.4, 9.6  # inches
+SOLID = "-"
+DASHED = (0, (4, 2))  # lengths of dash and gap, in line widths
+N_MARKERS = 12  # of a curve, at most about so many
+# what draws or saves a figure runs in this style, and leaves the reader's own style as it was
 STYLE = Path(__file__).with_suffix(".mplstyle")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure for a notebook, a file or a report, with what it shows in words and the data it was drawn from."""
+    """A figure for a notebook, a file or a report, with what it shows in words and its data."""
 
     figure: Figure
     alt: str
     data: pd.DataFrame
 
+    @plt.style.context(STYLE)
     def png(self) -> bytes:
+        """The picture as a file, with the alt text as its description."""
         buffer = io.BytesIO()
-        self.figure.savefig(
-            buffer, format="png", metadata={"Software": None, "Description": self.alt}
-        )
+        metadata = {"Software": None, "Description": self.alt}
+        self.figure.savefig(buffer, format="png", metadata=metadata)
         return buffer.getvalue()
 
     def html(self) -> str:
-        encoded = base64.b64encode(self.png()).decode()
-        return f'<img src="data:image/png;base64,{encoded}" alt="{html.escape(self.alt)}" style="max-width:100%">'
+        """An image element that holds the picture itself."""
+        source = "data:image/png;base64," + base64.b64encode(self.png()).decode()
+        return f'<img src="{source}" alt="{html.escape(self.alt)}" style="max-width:100%">'
 
     def save(self, folder: Path, name: str) -> "Picture":
         """Write <name>.png and <name>.csv."""
@@ -50,108 +65,141 @@ class Picture:
 
 
 def axes_grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """Axes (rows, columns) in the project's style, in inches; not shown by themselves in a notebook."""
-    plt.style.use(STYLE)
+    """Axes (rows, columns), in inches; not shown by themselves in a notebook."""
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
     plt.close(figure)
     return figure, axes
 
 
-def learning_curves(history: list[dict]) -> Picture:
+@plt.style.context(STYLE)
+def learning_curves(history: list[dict] | pd.DataFrame) -> Picture:
     """Loss and accuracy by epoch, as `fit` returns them, in training and in validation."""
     table = pd.DataFrame(history)
+    every = max(1, len(table) // N_MARKERS)
     figure, (axes,) = axes_grid(1, 2, WIDE, 3.6)
     for ax, name in zip(axes, ("loss", "accuracy")):
-        for column, look, word in (
-            (name, "o-", "training"),
-            (f"validation_{name}", "s--", "validation"),
-        ):
-            colour = DARK if word == "training" else RIGHT
-            ax.plot(
-                table.epoch,
-                table[column],
-                look,
-                color=colour,
-                label=word,
-                markevery=max(1, len(table) // 12),
-            )
-        ax.set(
-            xlabel="epoch",
-            ylabel=name,
-            title=f"{name} by epoch",
-            ylim=(0, 1.02 if name == "accuracy" else None),
-        )
+        training = table[name]
+        validation = table[f"validation_{name}"]
+        ax.plot(table.epoch, training, "o-", color=DARK, label="training", markevery=every)
+        ax.plot(table.epoch, validation, "s--", color=RIGHT, label="validation", markevery=every)
+        ax.set(xlabel="epoch", ylabel=name, title=f"{name} by epoch")
+        ax.set_ylim(0, 1.02 if name == "accuracy" else None)
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend()
     best = table.validation_accuracy.max()
-    return Picture(
-        figure,
-        f"Loss and accuracy over {len(table)} epochs; best validation accuracy {best:.3f}.",
-        table,
-    )
+    alt = f"Loss and accuracy over {len(table)} epochs; best validation accuracy {best:.3f}."
+    return Picture(figure, alt, table)
 
 
+@plt.style.context(STYLE)
 def image_grid(
-    images: list, titles: list[str], right: list[bool] | None = None, columns: int = 6
+    images: Sequence[Tensor | np.ndarray | None],
+    titles: Sequence[str],
+    right: Sequence[bool] | None = None,
+    columns: int = 6,
 ) -> Picture:
     """Images row by row, each under its title, which says in words whether it is right or wrong.
 
-    images: (3, H, W) uint8 tensors or (H, W, 3) arrays, None where there is none. right: draws a frame, blue and
-    solid for a right prediction, vermillion and dashed for a wrong one.
+    images: (3, H, W) uint8 tensors or (H, W, 3) arrays, None where there is none. right: draws a
+    frame, blue and solid for a right prediction, vermillion and dashed for a wrong one.
     """
     columns = max(1, min(columns, len(images)))
-    rows, lines = (
-        max(1, -(-len(images) // columns)),
-        max([t.count("\n") + 1 for t in titles], default=1),
-    )
+    rows = max(1, math.ceil(len(images) / columns))
     width = min(WIDE, 1.9 * columns)
-    figure, axes = axes_grid(rows, columns, max(width, 4), rows * (width / columns + 0.19 * lines))
+    n_lines = max([title.count("\n") + 1 for title in titles], default=1)
+    row_height = width / columns + 0.19 * n_lines  # a square above its title
+    figure, axes = axes_grid(rows, columns, max(width, 4), rows * row_height)
     for ax in axes.flat:
         ax.set_axis_off()
         ax.set_anchor("N")
     for index, (ax, image, title) in enumerate(zip(axes.flat, images, titles)):
         ax.set_title(title, fontsize=9.5, fontweight="normal", linespacing=1.15, pad=5)
         if image is not None:
-            ax.imshow(image.permute(1, 2, 0) if hasattr(image, "permute") else image)
+            ax.imshow(image.permute(1, 2, 0) if isinstance(image, Tensor) else image)
             if right is not None:
                 _frame(ax, right[index])
     if not images:
         axes[0, 0].text(0.5, 0.5, "no image to show", ha="center", va="center")
     said = [title.replace("\n", ", ") for title in titles if title]
-    names = (
-        f": {'; '.join(said[:6])}{'; and more' if len(said) > 6 else ''}" if said else " to show"
-    )
-    alt = f"{len(said)} images{names}."
-    return Picture(figure, alt, pd.DataFrame({"title": said}))
+    return Picture(figure, _alt_of(said), pd.DataFrame({"title": said}))
 
 
-def _frame(ax, right: bool) -> None:
-    look = {"edgecolor": RIGHT} if right else {"edgecolor": WRONG, "linestyle": (0, (4, 2))}
+def _frame(ax: Axes, right: bool) -> None:
     ax.add_patch(
-        plt.Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, lw=4, clip_on=False, **look)
+        plt.Rectangle(
+            (0, 0),
+            1,
+            1,
+            transform=ax.transAxes,
+            fill=False,
+            linewidth=4,
+            clip_on=False,
+            edgecolor=RIGHT if right else WRONG,
+            linestyle=SOLID if right else DASHED,
+        )
     )
 
 
-def caption(row) -> str:
-    """Right or wrong with the confidence, predicted class, true class, and the end of the path, a line each."""
+def _alt_of(titles: list[str], most: int = 6) -> str:
+    """The first titles in one sentence.
+
+    >>> _alt_of(["a hat", "a shirt", "a shoe"], most=2)
+    '3 images: a hat; a shirt; and more.'
+    """
+    if not titles:
+        return "0 images to show."
+    more = ["and more"] if len(titles) > most else []
+    return f"{len(titles)} images: {'; '.join(titles[:most] + more)}."
+
+
+def image_pairs(
+    left: Iterable, left_titles: Iterable[str], right: Iterable, right_titles: Iterable[str]
+) -> Picture:
+    """Each left image beside its right one, three pairs a row.
+
+    Images and titles are as in `image_grid`.
+    """
+    images = list(chain.from_iterable(zip(left, right)))
+    titles = list(chain.from_iterable(zip(left_titles, right_titles)))
+    return image_grid(images, titles, columns=6)
+
+
+def caption(row: Any) -> str:
+    """Right or wrong, confidence, predicted and true class, and the end of the path, a line each.
+
+    row: of a table of predictions, as its `itertuples` gives it.
+    """
     verdict = "✓ right" if row.right else "✗ wrong"
-    return f"{verdict}, {row.confidence:.2f}\npredicted {row.type}\ntrue {row.label}\n…{row.relative_path[-18:]}"
-
-
-def gallery(table: pd.DataFrame, images: dict, columns: int = 4, by_class: bool = False) -> Picture:
-    """The table's images (by relative_path in `images`) under their captions; by_class starts a row for each label."""
-    groups = (
-        [group.head(columns) for _, group in table.groupby("label")]
-        if by_class and len(table)
-        else [table]
+    return (
+        f"{verdict}, {row.confidence:.2f}\n"
+        f"predicted {row.type}\n"
+        f"true {row.label}\n"
+        f"…{row.relative_path[-18:]}"
     )
-    rows = []
+
+
+def gallery(
+    table: pd.DataFrame, images: dict[str, Tensor], columns: int = 4, by_class: bool = False
+) -> Picture:
+    """The table's images (by relative_path in `images`) under their captions.
+
+    by_class starts a row for each label, with at most `columns` of its images.
+    """
+    groups = [table]
+    by_class = by_class and len(table) > 0
+    if by_class:
+        groups = [group.head(columns) for _, group in table.groupby("label")]
+    shown = []
+    titles = []
+    right = []
     for group in groups:
-        rows += [*group.itertuples(), *[None] * (-len(group) % columns if by_class else 0)]
-    shown = [row and images.get(row.relative_path) for row in rows]
-    titles, right = (
-        [caption(row) if row else "" for row in rows],
-        [bool(row and row.right) for row in rows],
-    )
+        shown += [images.get(path) for path in group.relative_path]
+        titles += [caption(row) for row in group.itertuples()]
+        right += [bool(hit) for hit in group.right]
+        if by_class:  # fill the row with gaps
+            gaps = columns - len(group)
+            shown += [None] * gaps
+            titles += [""] * gaps
+            right += [False] * gaps
     picture = image_grid(shown, titles, right, columns)
     return Picture(picture.figure, picture.alt, pd.concat(groups).drop(columns="phash"))

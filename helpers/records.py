@@ -1,4 +1,7 @@
-"""The columns of a prediction and of a failure, said once: on the workers, in Parquet parts, and in Snowflake."""
+"""The columns of a prediction and of a failure, said once.
+
+They are the same on the workers, in Parquet parts, and in Snowflake.
+"""
 
 from typing import NamedTuple
 

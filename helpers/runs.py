@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from helpers import config
 from helpers.files import write_json
@@ -26,10 +27,12 @@ class Run:
 
     @property
     def folder(self) -> Path:
+        """Where everything of this run lies."""
         return config.runs_folder() / self.name
 
     @property
     def predictions(self) -> Path:
+        """Folder of the Parquet parts."""
         return self.folder / "predictions"
 
     def save(self) -> "Run":
@@ -40,13 +43,16 @@ class Run:
         return self
 
 
-def start(backend: str, database: str, name: str = "", **facts) -> Run:
-    """A new run with a folder of its own, named by the time in UTC unless `name` is given."""
+def start(backend: str, database: str, name: str = "", **facts: Any) -> Run:
+    """A new run with a folder of its own, named by the time in UTC unless `name` is given.
+
+    facts: the other fields of a Run.
+    """
     return Run(name or new_name(), backend, config.identifier(database), **facts).save()
 
 
 def made_database(backend: str, database: str) -> bool:
-    """Whether the tutorial's latest run here says that the tutorial itself created this database."""
+    """Whether the latest run here says that the tutorial itself created this database."""
     try:
         return open_run("latest", backend, database).made_database
     except (FileNotFoundError, ValueError):
@@ -54,7 +60,10 @@ def made_database(backend: str, database: str) -> bool:
 
 
 def open_run(name: str, backend: str, database: str) -> Run:
-    """The run `name` ("latest": the newest), if it is of this backend and database. Raises with the remedy."""
+    """The run `name` ("latest": the newest) of this backend and database.
+
+    Raises FileNotFoundError if there is none, ValueError if it is of another.
+    """
     if name == "latest":
         latest = config.runs_folder() / "latest.json"
         if not latest.exists():
@@ -70,14 +79,18 @@ def open_run(name: str, backend: str, database: str) -> Run:
     run = Run(**json.loads(path.read_text()))
     if (run.backend, run.database) != (backend, database.upper()):
         raise ValueError(
-            f"Run {run.name} is of backend {run.backend}, database {run.database}; asked for was {backend}, "
-            f"{database.upper()}. Set those parameters, or run notebook 01_set_up_snowflake for the other."
+            f"Run {run.name} is of backend {run.backend}, database {run.database}; "
+            f"asked for was {backend}, {database.upper()}. "
+            "Set those parameters, or run notebook 01_set_up_snowflake for the other."
         )
     return run
 
 
 def with_model(run: Run, digest: str) -> Run:
-    """This run if it has no predictions of another model, else a new run of the same data for `digest`."""
+    """This run if no other model predicted in it, else a new run of the same data.
+
+    digest: of the model that is to predict.
+    """
     if run.model_digest in ("", digest):
         return replace(run, model_digest=digest).save()
     return replace(run, name=new_name(), model_digest=digest).save()
@@ -87,12 +100,17 @@ def require_predictions(run: Run) -> None:
     """Raises FileNotFoundError if notebook 03 has not finished in this run."""
     if not (run.folder / "inference.json").exists():
         raise FileNotFoundError(
-            f"Run {run.name} has no finished predictions in {run.predictions}. Run notebook 03_run_inference first."
+            f"Run {run.name} has no finished predictions in {run.predictions}. "
+            "Run notebook 03_run_inference first."
         )
 
 
 def new_name() -> str:
     """A run's name that is not taken yet: the time in UTC."""
-    base = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    names = [base, *(f"{base}-{n}" for n in range(2, 100))]
-    return next(name for name in names if not (config.runs_folder() / name).exists())
+    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    name = now
+    n = 1
+    while (config.runs_folder() / name).exists():
+        n += 1
+        name = f"{now}-{n}"
+    return name

@@ -1,4 +1,18 @@
-"""A sample set of ten garment classes, drawn with Pillow, for readers without photographs at hand."""
+"""A sample set of ten garment classes, drawn with Pillow, for who has no photographs at hand.
+
+Nothing but the shape of the garment tells the classes apart: colour, cloth, ground, light and
+size are left to chance, so that a model has to look at the garment. The files in reading order:
+
+    __init__   draw_samples: a folder of images, by seed; whole or not at all
+    picture    one picture: a garment posed on a ground, lit, seen through a camera
+    shapes     outlines and marks, what every garment is drawn with
+    tops, dresses, trousers, outwear, hats, shoes   the ten garments
+    props      what carries them: a hanger, a mannequin
+    canvas     where a garment is in the picture, and how its marks become pixels
+    surfaces   colours, cloth and floors
+
+`python -m samples FOLDER` draws a set. The package imports nothing of the project.
+"""
 
 import json
 import os
@@ -17,12 +31,14 @@ MARKER = "samples.json"
 
 
 def draw_samples(folder: Path, n_train: int = 40, n_test: int = 15, seed: int = 0) -> Path:
-    """Draw n_train and n_test JPEGs a class into folder/{train,test}/<class>/, unless they are there already.
+    """Draw n_train and n_test JPEGs a class into folder/{train,test}/<class>/, if not there yet.
 
-    The same seed gives the same pixels for an image, whatever the counts. The folder appears whole or not at all.
-    Raises FileExistsError if the folder holds anything else, ValueError if a count is below 1.
+    The same seed gives the same pixels for an image, whatever the counts. The folder appears
+    whole or not at all. Raises FileExistsError if the folder holds anything else, ValueError if
+    a count is below 1.
     """
-    folder, counts = Path(folder), {"train": n_train, "test": n_test}
+    folder = Path(folder)
+    counts = {"train": n_train, "test": n_test}
     if min(counts.values()) < 1:
         raise ValueError(
             f"n_train={n_train}, n_test={n_test}: each class needs at least 1 image in each split."
@@ -32,17 +48,19 @@ def draw_samples(folder: Path, n_train: int = 40, n_test: int = 15, seed: int = 
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(
-            f"{folder} holds something other than the sample set {wanted}. Move it away, or name another folder."
+            f"{folder} holds something other than the sample set {wanted}."
+            " Move it away, or name another folder."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         _draw_all(unfinished, counts, seed)
         (unfinished / MARKER).write_text(json.dumps(wanted) + "\n")
-        unfinished.chmod(0o755)
+        unfinished.chmod(0o755)  # mkdtemp makes folders that nobody else may read
         os.replace(unfinished, folder)
     except OSError:
-        if not _holds(folder, wanted):  # another process may have drawn the same set meanwhile
+        # Another process may have drawn the same set meanwhile: then theirs is as good.
+        if not _holds(folder, wanted):
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -60,10 +78,10 @@ def _draw_all(folder: Path, counts: dict[str, int], seed: int) -> None:
             (folder / split / garment).mkdir(parents=True)
             for number in range(1, count + 1):
                 rng = np.random.default_rng(image_seed(seed, split, garment, number))
-                image, quality = draw_picture(rng, garment), int(rng.integers(82, 94))
-                image.save(
-                    folder / split / garment / f"{garment}_{number:04d}.jpg", quality=quality
-                )
+                image = draw_picture(rng, garment)
+                quality = int(rng.integers(82, 94))
+                file = folder / split / garment / f"{garment}_{number:04d}.jpg"
+                image.save(file, quality=quality)
 
 
 def _holds(folder: Path, wanted: dict[str, int]) -> bool:

@@ -29,18 +29,18 @@ def cap(rng: Generator) -> list[Mark]:
     marks = [
         fill(curve([*dome, (0, 0.14)])),
         fill(curve(brim), "trim" if rng.random() < 0.5 else "fabric"),
-    ]
-    marks += [
         line([(0, -0.46), (0.12, -0.2), (0.12, 0.12)]),
         line([(0, -0.46), (-0.3, -0.25), (-0.32, 0.11)]),
+        line([(-0.48, 0.05), (0, 0.09), (0.46, 0.03)]),
+        disc(0, -0.47, 0.04, "trim", 0.6),
     ]
-    marks += [line([(-0.48, 0.05), (0, 0.09), (0.46, 0.03)]), disc(0, -0.47, 0.04, "trim", 0.6)]
     return marks + ([disc(0.27, -0.16, 0.1, "accent", 1.2)] if rng.random() < 0.7 else [])
 
 
 def brimmed(rng: Generator) -> list[Mark]:
     """A sun hat or a fedora: crown, ribbon, wide brim."""
-    reach, top = rng.uniform(0.8, 1.05), rng.uniform(0.5, 0.62)
+    reach = rng.uniform(0.8, 1.05)
+    top = rng.uniform(0.5, 0.62)
     brim = [(0.1, 0.0), (0.5, 0.02), (reach, 0.0), (reach * 1.04, 0.12), (0.6, 0.24), (0.1, 0.28)]
     dent = rng.uniform(0, 0.12)
     crown = [

@@ -27,11 +27,9 @@ def front(length: float, gap: tuple[float, float], hem: float) -> list[tuple]:
 def quilting(length: float, gap: float, arm: Limb) -> list[Mark]:
     """The seams of a padded jacket, across its fronts and its sleeves."""
     rows = [0.3 + 0.17 * i for i in range(int((length - 0.32) / 0.17))]
-    marks = [
-        m
-        for y in rows
-        for m in pair_of_lines([(gap + 0.05, y + 0.02), (0.28, y + 0.035), (0.5, y)], 0.022)
-    ]
+    marks = []
+    for y in rows:
+        marks += pair_of_lines([(gap + 0.05, y + 0.02), (0.28, y + 0.035), (0.5, y)], 0.022)
     for along in (0.25, 0.42, 0.6, 0.77):
         marks += pair_of_lines([arm.at(along, -0.95), arm.at(along, 0.95)], 0.022)
     return marks
@@ -57,27 +55,20 @@ def lapelled(gap: float) -> list[Mark]:
 
 
 def outwear(rng: Generator, way: str) -> list[Mark]:
-    length, hem = rng.uniform(1.2, 1.8), rng.uniform(0.5, 0.62)
+    length = rng.uniform(1.2, 1.8)
+    hem = rng.uniform(0.5, 0.62)
     closed, padded, hooded = rng.random(3) < (0.25, 0.4, 0.5)
     gap = (0.015, 0.015) if closed else (rng.uniform(0.1, 0.14), rng.uniform(0.16, 0.3))
     arm = sleeve(rng, way, rng.uniform(1.0, 1.12), (0.46, rng.uniform(0.26, 0.31)))
     marks = carried(rng, way, 0.17, arm) + (hood() if hooded else [])
-    marks += [
-        fill(
-            symmetric([(0.05, 0.02), (0.2, 0.0), (0.45, 0.15), (0.45, length - 0.04, SHARP)]),
-            "lining",
-        )
-    ]
+    lining = [(0.05, 0.02), (0.2, 0.0), (0.45, 0.15), (0.45, length - 0.04, SHARP)]
+    marks += [fill(symmetric(lining), "lining")]
     marks += pair(arm.part(0, 1)) + pair(arm.part(0.9, 1.01, 1.05), "rib" if padded else "fabric")
     marks += pair(front(length, gap, hem)) + (quilting(length, gap[0], arm) if padded else [])
     marks += zipped(length, gap) if padded or hooded else lapelled(gap[0])
     pocket = min(length - 0.3, 1.02)
     marks += pair_of_lines([(0.24, pocket - 0.1), (0.38, pocket + 0.12)], 0.035)
     if length > 1.5 and rng.random() < 0.5:
-        marks += [
-            fill(
-                symmetric([(0.1, 0.84), (0.51, 0.83, SHARP), (0.51, 0.92, SHARP), (0.1, 0.94)]),
-                "trim",
-            )
-        ]
+        belt = [(0.1, 0.84), (0.51, 0.83, SHARP), (0.51, 0.92, SHARP), (0.1, 0.94)]
+        marks += [fill(symmetric(belt), "trim")]
     return marks

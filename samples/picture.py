@@ -41,17 +41,19 @@ PAINTS = {
 
 
 def palette(rng: Generator, canvas: Canvas, base: np.ndarray) -> dict[str, np.ndarray]:
-    """What each kind of mark is painted with; base: the ground's colour, which the cloth stands out from."""
+    """What each kind of mark is painted with; the cloth stands out from base, the ground's colour.
+
+    Each is a colour (3,), or one for each pixel (H, W, 3).
+    """
     main = apart(rng, [base], 0.33)
-    second, trim = apart(rng, [main], 0.2), apart(rng, [main], 0.3)
+    second = apart(rng, [main], 0.2)
+    trim = apart(rng, [main], 0.3)
     cloth = fabric(rng, *canvas.coordinates(), main, second)
     plain = {name: np.array(value, dtype=np.float32) for name, value in PAINTS.items()}
     plain |= {
         "trim": trim,
         "accent": apart(rng, [main, trim], 0.15),
         "lining": apart(rng, [main], 0.2),
-    }
-    plain |= {
         "button": apart(rng, [main], 0.35),
         "skin": np.array(SKINS[rng.integers(len(SKINS))], dtype=np.float32),
     }
@@ -77,10 +79,8 @@ def creases(rng: Generator, shape: tuple[int, int], towards: np.ndarray) -> np.n
 def camera(rng: Generator, pixels: np.ndarray, towards: np.ndarray) -> Image.Image:
     """Uneven light, a warm or cold cast, some blur, and sensor noise."""
     height, width = pixels.shape[:2]
-    x, y = (
-        np.linspace(-1, 1, width, dtype=np.float32),
-        np.linspace(-1, 1, height, dtype=np.float32)[:, None],
-    )
+    x = np.linspace(-1, 1, width, dtype=np.float32)
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     light = (
         1
         - rng.uniform(0, 0.16) * (x * towards[0] + y * towards[1])
@@ -88,22 +88,22 @@ def camera(rng: Generator, pixels: np.ndarray, towards: np.ndarray) -> Image.Ima
     )
     cast = (1 + rng.normal(0, 0.025, 3)) * rng.uniform(0.92, 1.06)
     pixels = np.clip(pixels * light[..., None].astype(np.float32) * cast.astype(np.float32), 0, 1)
-    image = Image.fromarray((255 * pixels).astype(np.uint8)).filter(
-        ImageFilter.GaussianBlur(rng.uniform(0, 0.7))
-    )
+    sharp = Image.fromarray((255 * pixels).astype(np.uint8))
+    image = sharp.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.7)))
     noise = rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(rng.uniform(1, 5))
     return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 
 def draw_picture(rng: Generator, garment: str) -> Image.Image:
     """A picture of the garment, 224 to 288 pixels on its longer side."""
-    longer, ratio = int(rng.integers(224, 289)), rng.uniform(0.8, 1)
+    longer = int(rng.integers(224, 289))
+    ratio = rng.uniform(0.8, 1)
     size = (
         (longer, round(longer * ratio)) if rng.random() < 0.3 else (round(longer * ratio), longer)
     )
     way = str(rng.choice(["flat", "flat", "flat", "hung", "hung", "worn"]))
     pixels, base = ground(rng, size[::-1])
-    towards = rng.normal(0, 1, 2)
+    towards = rng.normal(0, 1, 2)  # away from the light, the same for relief, shadow and camera
     towards /= np.hypot(*towards)
     marks = GARMENTS[garment](rng, way)
     canvas = Canvas(pixels, pose(rng, marks, size), creases(rng, size[::-1], towards))

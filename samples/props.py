@@ -77,9 +77,8 @@ def head(rng: Generator, y: float) -> list[Mark]:
 
 
 def ankle(x: float, y: float, width: float) -> list[Mark]:
-    return [
-        Mark(curve(Limb((x, y - 1.2), 0, 1.2, (1.5 * width, width)).part(0, 1)), "skin", prop=True)
-    ]
+    leg = Limb((x, y - 1.2), 0, 1.2, (1.5 * width, width))
+    return [Mark(curve(leg.part(0, 1)), "skin", prop=True)]
 
 
 def carried_at_waist(way: str, waist: float, hip: float) -> list[Mark]:

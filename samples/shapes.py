@@ -1,4 +1,7 @@
-"""Outlines and the marks that a garment is drawn with, in garment units: x to the right, y down, shoulders 1 wide."""
+"""Outlines and the marks that a garment is drawn with.
+
+In garment units: x to the right, y down, shoulders 1 wide.
+"""
 
 import math
 from dataclasses import dataclass
@@ -12,8 +15,9 @@ SHARP = 1
 class Mark:
     """One thing to paint: a filled outline, or a line where width is above 0.
 
-    points: (N, 2), garment units. paint: a key of the picture's paints. raised: rounded edges and a shadow below.
-    prop: a hanger or a mannequin, left out when the garment is fitted to the picture.
+    points: (N, 2), garment units. paint: a key of the picture's paints. raised: rounded edges and
+    a shadow below. prop: a hanger or a mannequin, left out when the garment is fitted to the
+    picture.
     """
 
     points: np.ndarray
@@ -24,14 +28,17 @@ class Mark:
 
 
 def curve(points: list[tuple], closed: bool = True, rounds: int = 3) -> np.ndarray:
-    """Points (x, y) as a smooth curve, by cutting corners; a point (x, y, SHARP) keeps its corner."""
-    xy = np.array([p[:2] for p in points for _ in range(2 if len(p) == 3 else 1)], dtype=float)
+    """Points (x, y) as a smooth curve, by cutting corners; (x, y, SHARP) keeps its corner."""
+    # A point that stands there twice keeps its corner: cut between the two, it is where it was.
+    corners = []
+    for point in points:
+        corners += [point[:2]] * (2 if len(point) == 3 else 1)
+    xy = np.array(corners, dtype=float)  # (N, 2)
     for _ in range(rounds):
         ahead = np.roll(xy, -1, axis=0) if closed else xy[1:]
         here = xy if closed else xy[:-1]
-        cut = np.stack([0.75 * here + 0.25 * ahead, 0.25 * here + 0.75 * ahead], axis=1).reshape(
-            -1, 2
-        )
+        cuts = np.stack([0.75 * here + 0.25 * ahead, 0.25 * here + 0.75 * ahead], axis=1)
+        cut = cuts.reshape(-1, 2)  # (N, 2 cuts, 2) to (2 N, 2), in order
         xy = cut if closed else np.vstack([xy[:1], cut, xy[-1:]])
     return xy
 
@@ -56,14 +63,16 @@ def line(points: list[tuple], width: float = 0.012, paint: str = "seam", **optio
 
 def disc(x: float, y: float, radius: float, paint: str, squash: float = 1) -> Mark:
     turn = np.linspace(0, 2 * math.pi, 20, endpoint=False)
-    return Mark(
-        np.c_[x + radius * np.cos(turn), y + squash * radius * np.sin(turn)], paint, raised=False
-    )
+    rim = np.c_[x + radius * np.cos(turn), y + squash * radius * np.sin(turn)]
+    return Mark(rim, paint, raised=False)
 
 
 @dataclass(frozen=True)
 class Limb:
-    """A sleeve, an arm or a leg: a tube from start, angle from straight down (radians), bent half way."""
+    """A sleeve, an arm or a leg: a tube from start, bent half way.
+
+    angle: from straight down, radians. widths: at the start and at the end.
+    """
 
     start: tuple[float, float]
     angle: float
@@ -73,7 +82,8 @@ class Limb:
 
     def at(self, along: float, across: float) -> tuple[float, float]:
         """The point at along (0 start, 1 end) and across (-1 one edge, 1 the other)."""
-        first, second = min(along, 0.5), max(along - 0.5, 0)
+        first = min(along, 0.5)
+        second = max(along - 0.5, 0)
         lower = self.angle + self.bend
         turned = self.angle + self.bend * min(1, max(0, (along - 0.35) / 0.3))
         half = across * (self.widths[0] + (self.widths[1] - self.widths[0]) * along) / 2

@@ -15,8 +15,10 @@ def sneaker(rng: Generator) -> list[Mark]:
         (-0.5, -0.3),
         (-0.28, -0.42),
         (-0.08, -0.34),
+        (0.35, 0.0),
+        (0.85, 0.05),
+        (0.98, 0.3, SHARP),
     ]
-    upper += [(0.35, 0.0), (0.85, 0.05), (0.98, 0.3, SHARP)]
     sole = [
         (-0.95, 0.24),
         (0, 0.27),
@@ -30,13 +32,10 @@ def sneaker(rng: Generator) -> list[Mark]:
     opening = [(-0.84, -0.3), (-0.5, -0.24), (-0.3, -0.34), (-0.32, -0.42), (-0.8, -0.42)]
     rows = [(x, 0.9 * x - 0.23, 0.62 * x - 0.2) for x in (-0.1, 0.02, 0.14, 0.26)]
     laces = [line([(x - 0.1, y), (x + 0.12, lower)], 0.035, "pale") for x, y, lower in rows]
-    wave = (
-        [line([(-0.6, 0.15), (-0.2, 0.12), (0.2, -0.05)], 0.07, "trim")]
-        if rng.random() < 0.7
-        else []
-    )
     marks = [fill(curve(opening), "inside"), fill(curve(upper)), fill(curve(toe), "pale")]
-    return [*marks, *wave, *laces, fill(curve(sole), "pale")]
+    if rng.random() < 0.7:
+        marks += [line([(-0.6, 0.15), (-0.2, 0.12), (0.2, -0.05)], 0.07, "trim")]
+    return [*marks, *laces, fill(curve(sole), "pale")]
 
 
 def boot(rng: Generator) -> list[Mark]:
@@ -47,10 +46,20 @@ def boot(rng: Generator) -> list[Mark]:
         (-0.74, -0.4),
         (-0.8, top, SHARP),
         (-0.12, top - 0.03, SHARP),
+        (-0.1, -0.4),
+        (0.2, -0.1),
+        (0.75, -0.02),
+        (0.86, 0.32, SHARP),
     ]
-    upper += [(-0.1, -0.4), (0.2, -0.1), (0.75, -0.02), (0.86, 0.32, SHARP)]
-    sole = [(-0.84, 0.28), (0, 0.3), (0.9, 0.26), (0.92, 0.38), (-0.1, 0.4, SHARP)]
-    sole += [(-0.2, 0.5, SHARP), (-0.84, 0.5, SHARP)]
+    sole = [
+        (-0.84, 0.28),
+        (0, 0.3),
+        (0.9, 0.26),
+        (0.92, 0.38),
+        (-0.1, 0.4, SHARP),
+        (-0.2, 0.5, SHARP),
+        (-0.84, 0.5, SHARP),
+    ]
     opening = [(-0.78, top), (-0.45, top - 0.07), (-0.14, top - 0.02), (-0.45, top + 0.06)]
     rows = np.linspace(-0.16, top + 0.15, 5)
     laces = [
@@ -75,8 +84,11 @@ def pump(rng: Generator) -> list[Mark]:
         (-0.3, y + 0.1),
         (0.2, 0.12),
         (0.45, 0.0),
+        (0.9, 0.24),
+        (0.95, 0.38, SHARP),
+        (0.3, 0.36),
+        (-0.3, y + 0.24),
     ]
-    upper += [(0.9, 0.24), (0.95, 0.38, SHARP), (0.3, 0.36), (-0.3, y + 0.24)]
     inside = [(-0.84, y - 0.3), (-0.4, y), (0.2, 0.06), (0.44, 0.02), (0.1, 0.16), (-0.5, y + 0.1)]
     post = [(-0.88, y + 0.05), (-0.62, y + 0.16), (-0.74, 0.4, SHARP), (-0.84, 0.4, SHARP)]
     tread = line([(0.3, 0.37), (0.86, 0.385)], 0.04, "dark")
@@ -108,11 +120,14 @@ def shoes(rng: Generator, way: str) -> list[Mark]:
     """A pair: side by side from above, or one behind the other from the side."""
     kind = (sneaker, sneaker, boot, pump, from_above, from_above)[rng.integers(6)]
     if kind is from_above and way != "worn":
-        one, turn, gap = kind(rng), rng.uniform(-0.15, 0.15), rng.uniform(0.42, 0.55)
+        one = kind(rng)
+        turn = rng.uniform(-0.15, 0.15)
+        gap = rng.uniform(0.42, 0.55)
         return moved(one, -gap, rng.uniform(-0.15, 0.15), turn) + moved(one, gap, 0, -turn)
-    one = (sneaker if kind is from_above else kind)(rng)
+    from_side = sneaker if kind is from_above else kind
+    one = from_side(rng)
     leg = ankle(-0.5, 0.0, 0.42) if way == "worn" and kind is not boot else []
-    dx, dy = rng.uniform(0.15, 0.55), rng.uniform(-0.6, -0.35)
-    return moved(leg + one, dx, dy, rng.uniform(-0.1, 0.1)) + moved(
-        leg + one, 0, 0, rng.uniform(-0.1, 0.1)
-    )
+    dx = rng.uniform(0.15, 0.55)
+    dy = rng.uniform(-0.6, -0.35)
+    behind = moved(leg + one, dx, dy, rng.uniform(-0.1, 0.1))
+    return behind + moved(leg + one, 0, 0, rng.uniform(-0.1, 0.1))

@@ -18,24 +18,25 @@ WOODS = (
 def cloud(rng: Generator, shape: tuple[int, int], cells: int) -> np.ndarray:
     """Smooth noise of mean 0 and deviation about 1; cells: blobs across the longer side."""
     longest = max(shape)
-    grid = rng.standard_normal([max(2, round(cells * s / longest)) + 1 for s in shape]).astype(
-        np.float32
-    )
-    return np.asarray(Image.fromarray(grid).resize(shape[::-1], Image.Resampling.BICUBIC)) * 1.4
+    coarse = [max(2, round(cells * side / longest)) + 1 for side in shape]
+    grid = rng.standard_normal(coarse).astype(np.float32)
+    fine = Image.fromarray(grid).resize(shape[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(fine) * 1.4
 
 
 def colour(rng: Generator) -> np.ndarray:
     """One colour: a neutral, a muted or a strong one, from nearly black to nearly white."""
-    strength = (rng.uniform(0, 0.12), rng.uniform(0.2, 0.5), rng.uniform(0.55, 0.9))[
-        rng.integers(3)
-    ]
-    return np.array(
-        colorsys.hsv_to_rgb(rng.random(), strength, rng.uniform(0.15, 0.97)), dtype=np.float32
-    )
+    strengths = (rng.uniform(0, 0.12), rng.uniform(0.2, 0.5), rng.uniform(0.55, 0.9))
+    strength = strengths[rng.integers(3)]
+    mixed = colorsys.hsv_to_rgb(rng.random(), strength, rng.uniform(0.15, 0.97))
+    return np.array(mixed, dtype=np.float32)
 
 
 def apart(rng: Generator, others: list[np.ndarray], distance: float) -> np.ndarray:
-    """A colour that the eye tells from the others: far enough in brightness, or the farthest of sixty draws."""
+    """A colour that the eye tells from the others, by its brightness; the best of sixty draws.
+
+    distance: of luminance, 0 to 1; the first colour that far from all others is taken.
+    """
     found: tuple[float, np.ndarray] = (-1.0, LUMINANCE)
     for _ in range(60):
         candidate = colour(rng)
@@ -54,21 +55,25 @@ def steps(wave: np.ndarray, hardness: float = 4) -> np.ndarray:
 def fabric(
     rng: Generator, u: np.ndarray, v: np.ndarray, main: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
-    """Plain, striped, checked, dotted, knitted or denim cloth at the coordinates u, v (1 is 200 pixels)."""
-    kind, turns = rng.integers(10), 2 * np.pi / rng.uniform(0.07, 0.18)
+    """Plain, striped, checked, dotted, knitted or denim cloth.
+
+    u, v: (H, W), where each pixel is on the cloth; 1 is 200 pixels.
+    """
+    kind = rng.integers(10)
+    turns = 2 * np.pi / rng.uniform(0.07, 0.18)
     sway = np.float32(0.012) * cloud(rng, u.shape, 6)
-    u, v = u + sway, v + sway
-    share, grain = (
-        np.zeros_like(u),
-        np.float32(0.02) * rng.standard_normal(u.shape, dtype=np.float32),
-    )
+    u = u + sway
+    v = v + sway
+    share = np.zeros_like(u)
+    grain = np.float32(0.02) * rng.standard_normal(u.shape, dtype=np.float32)
     if kind == 2:
         share = steps(np.sin((u if rng.random() < 0.5 else v) * turns) + rng.uniform(-0.4, 0.3))
     elif kind == 3:
         share = 0.4 * steps(np.sin(u * turns)) + 0.4 * steps(np.sin(v * turns))
     elif kind == 4:
         row = np.floor(v * turns / 6.28)
-        across, along = (u * turns / 6.28 + row / 2) % 1 - 0.5, (v * turns / 6.28) % 1 - 0.5
+        across = (u * turns / 6.28 + row / 2) % 1 - 0.5
+        along = (v * turns / 6.28) % 1 - 0.5
         share = np.clip(8 * (rng.uniform(0.2, 0.32) - np.hypot(across, along)), 0, 1)
     elif kind == 5:
         grain = grain + 0.07 * np.sin(u * 150) * np.sin(v * 90 + 2 * np.abs(np.sin(u * 75)))
@@ -81,7 +86,8 @@ def fabric(
 def boards(rng: Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Floor boards: each its own tone, with grain and dark joints."""
     width = rng.uniform(0.18, 0.4)
-    number, within = np.floor(u / width).astype(int), (u / width) % 1
+    number = np.floor(u / width).astype(int)
+    within = (u / width) % 1
     tone = rng.normal(0, 0.06, 64)[number % 64]
     grain = 0.04 * np.sin(90 * u + 5 * cloud(rng, u.shape, 4))
     return tone + grain - 0.25 * (np.abs(within - 0.5) > 0.48)
@@ -114,7 +120,8 @@ def ground(rng: Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarr
     """What the garment lies on or hangs before, turned by chance, and its mean colour."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) / 200
     turn = rng.normal(0, 0.2) + np.pi / 2 * rng.integers(2)
-    u, v = x * np.cos(turn) + y * np.sin(turn) + 9, y * np.cos(turn) - x * np.sin(turn) + 9
+    u = x * np.cos(turn) + y * np.sin(turn) + 9
+    v = y * np.cos(turn) - x * np.sin(turn) + 9
     kind = (boards, tiles, carpet, sheet, wall)[rng.integers(5)]
     strength = rng.uniform(0.5, 0.75) if rng.random() < 0.15 else rng.uniform(0, 0.3)
     bright = rng.uniform(0.6, 0.98) if rng.random() < 0.75 else rng.uniform(0.2, 0.4)

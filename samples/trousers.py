@@ -24,9 +24,12 @@ def waistband(rng: Generator, waist: float) -> list[Mark]:
 
 def trousers(rng: Generator, way: str, length: float, ankle: float, spread: float) -> list[Mark]:
     """Two legs from a waistband; length is measured from the waist."""
-    waist, hip, crotch = rng.uniform(0.35, 0.4), rng.uniform(0.43, 0.49), rng.uniform(0.56, 0.64)
+    waist = rng.uniform(0.35, 0.4)
+    hip = rng.uniform(0.43, 0.49)
+    crotch = rng.uniform(0.56, 0.64)
     leg = Limb((0.23, crotch - 0.1), spread, length - crotch + 0.1, (0.45, ankle))
-    outer, inner = [leg.at(t, 1) for t in (0.35, 0.7)], [leg.at(t, -1) for t in (0.7, 0.35)]
+    outer = [leg.at(t, 1) for t in (0.35, 0.7)]
+    inner = [leg.at(t, -1) for t in (0.7, 0.35)]
     half = [(0, 0.1, SHARP), (waist, 0.1, SHARP), (hip, 0.4), *outer, (*leg.at(1, 1), SHARP)]
     half += [(*leg.at(1, -1), SHARP), *inner, (0.02, crotch + 0.06), (0, crotch, SHARP)]
     marks = carried_at_waist(way, waist, hip) + pair(half)
@@ -47,6 +50,6 @@ def pants(rng: Generator, way: str) -> list[Mark]:
 
 
 def shorts(rng: Generator, way: str) -> list[Mark]:
-    return trousers(
-        rng, way, rng.uniform(0.85, 1.12), rng.uniform(0.43, 0.52), rng.uniform(0.08, 0.26)
-    )
+    length = rng.uniform(0.85, 1.12)
+    ankle = rng.uniform(0.43, 0.52)
+    return trousers(rng, way, length, ankle, rng.uniform(0.08, 0.26))

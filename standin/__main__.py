@@ -40,8 +40,10 @@ def _start(root: Path, port: int | None) -> int:
         raise lifecycle.StartError(
             f"A stand-in already runs on {root} (pid {running.pid}, port {running.port})."
         )
-    server = running or lifecycle.ensure_running(root, port=port)
-    print(f"{'Already running' if running else 'Started'}: {_described(server)}")
+    if running:
+        print(f"Already running: {_described(running)}")
+    else:
+        print(f"Started: {_described(lifecycle.ensure_running(root, port=port))}")
     return 0
 
 
@@ -55,8 +57,11 @@ def _stop(root: Path, port: int | None) -> int:
 
 def _status(root: Path, port: int | None) -> int:
     server = lifecycle.status(root)
-    print(f"Running: {_described(server)}" if server else f"No stand-in runs on {root}.")
-    return 0 if server else NOT_RUNNING
+    if server is None:
+        print(f"No stand-in runs on {root}.")
+        return NOT_RUNNING
+    print(f"Running: {_described(server)}")
+    return 0
 
 
 def _reset(root: Path, port: int | None) -> int:

@@ -8,9 +8,8 @@ import json
 import logging
 import secrets
 import time
-from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,25 +19,30 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from standin.errors import INTERNAL, SqlError
+from standin import responses
+from standin.errors import SqlError
 from standin.names import normalise
-from standin.results import CHANGING_ROWS, INSERT, Result, to_wire
+from standin.responses import BATCH_ROWS, LONGEST_SESSION_S, succeeded, unknown_session
+from standin.results import CHANGING_ROWS, Result
 from standin.sessions import Session, Shared
-from standin.stage_statements import Transfer
+from standin.transfers import Transfer
 
 LOG = logging.getLogger("standin")
-LONGEST_SESSION_S = 4 * 3600.0
-BATCH_ROWS = 100_000
 KEPT_BATCH_BYTES = 1 << 30
-SERVER_VERSION = "9.0.0"
-UNKNOWN_SESSION = "390104"
+KEPT_REQUEST_S = 60.0
 
 
 class Service:
-    """Sessions by token, and the endpoints that use them."""
+    """Sessions by token, and the endpoints that use them.
+
+    about: what /health answers, host and port among it. idle_s: seconds of silence after which an
+    open transaction is rolled back.
+    """
 
     def __init__(self, shared: Shared, about: Mapping[str, Any], idle_s: float) -> None:
-        self._shared, self._about, self._idle_s = shared, about, idle_s
+        self._shared = shared
+        self._about = about
+        self._idle_s = idle_s
         self._sessions: dict[str, Session] = {}
         self._requests: dict[str, asyncio.Task[Response]] = {}
         self._number = 0
@@ -57,14 +61,15 @@ class Service:
             ("/results/{name}", self.batch, "GET"),
             ("/telemetry/send", self.telemetry, "POST"),
         ]
-        all_routes = [
-            Route(path, endpoint, methods=[method]) for path, endpoint, method in own
-        ] + routes
-        handlers = {Exception: _unexpected}
-        return Starlette(routes=all_routes, lifespan=self._lifespan, exception_handlers=handlers)
+        own_routes = [Route(path, endpoint, methods=[method]) for path, endpoint, method in own]
+        return Starlette(
+            routes=own_routes + routes,
+            lifespan=self._lifespan,
+            exception_handlers={Exception: _unexpected},
+        )
 
     @asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, app: Starlette) -> AsyncGenerator[None, None]:
         watch = asyncio.create_task(self._watch())
         yield
         watch.cancel()
@@ -72,7 +77,10 @@ class Service:
             await session.close()
 
     async def _watch(self) -> None:
-        """Roll back the transactions of sessions that have fallen silent."""
+        """Roll back the transactions of sessions that have fallen silent.
+
+        A kernel that died in a transaction would otherwise hold the one lock for writing for ever.
+        """
         while True:
             await asyncio.sleep(min(1.0, self._idle_s / 4))
             for token, session in list(self._sessions.items()):
@@ -86,6 +94,7 @@ class Service:
                         )
 
     async def health(self, request: Request) -> JSONResponse:
+        """Which server this is: its process and its folder."""
         return JSONResponse(dict(self._about))
 
     async def batch(self, request: Request) -> Response:
@@ -94,28 +103,19 @@ class Service:
         return Response(content) if content is not None else Response("NoSuchKey", 404)
 
     async def telemetry(self, request: Request) -> JSONResponse:
+        """Taken, and thrown away."""
         return JSONResponse({"success": True})
 
     async def login(self, request: Request) -> JSONResponse:
+        """A new session; any user and password will do."""
         data = (await _body(request)).get("data", {})
         self._number += 1
-        session = Session(
-            self._shared,
-            self._number,
-            data.get("LOGIN_NAME") or "TUTORIAL",
-            data.get("ACCOUNT_NAME") or "",
-        )
+        user = data.get("LOGIN_NAME") or "TUTORIAL"
+        session = Session(self._shared, self._number, user, data.get("ACCOUNT_NAME") or "")
         major = str(data.get("CLIENT_APP_VERSION", "5")).partition(".")[0]
         session.client_major = int(major) if major.isdigit() else 5
         query = request.query_params
-        database, schema = query.get("databaseName"), query.get("schemaName")
-        if database and session.databases.exists(normalise(database)):
-            chosen = (
-                normalise(schema)
-                if schema and session.databases.exists(normalise(database), normalise(schema))
-                else None
-            )
-            session.databases.use(normalise(database), chosen)
+        _use(session, query.get("databaseName"), query.get("schemaName"))
         for key, part in (("CURRENT_WAREHOUSE", "warehouse"), ("CURRENT_ROLE", "roleName")):
             if query.get(part):
                 session.context[key] = normalise(query[part])
@@ -123,160 +123,106 @@ class Service:
         session.transaction.autocommit = wanted != "false"
         token = secrets.token_urlsafe(32)
         self._sessions[token] = session
-        return JSONResponse(
-            {"success": True, "message": None, "code": None, "data": _login_data(token, session)}
-        )
+        return succeeded(responses.login_data(token, session))
 
     async def session(self, request: Request) -> JSONResponse:
+        """A sign of life, or with ?delete=true the end of the session."""
         token = _token(request)
         session = self._sessions.get(token)
         if session is None:
-            return _unknown_session()
+            return unknown_session()
         session.last_seen = time.monotonic()
         if request.query_params.get("delete"):
             del self._sessions[token]
             await session.close()
-        return JSONResponse({"data": None, "code": None, "message": None, "success": True})
+        return succeeded()
 
     async def abort(self, request: Request) -> JSONResponse:
+        """Stop the statement that the session runs."""
         session = self._sessions.get(_token(request))
         if session:
-            session.connection._duck_conn.interrupt()
+            session.duck.interrupt()
         return JSONResponse(
             {"data": None, "code": None, "message": None, "success": session is not None}
         )
 
     async def query(self, request: Request) -> Response:
-        """Run a statement. A request sent again, as after a broken connection, is answered but not run again."""
+        """Run a statement.
+
+        A request sent again, as after a broken connection, is answered but not run again.
+        """
         session = self._sessions.get(_token(request))
         if session is None:
-            return _unknown_session()
+            return unknown_session()
         body = await _body(request)
         request_id = request.query_params.get("requestId") or secrets.token_hex(8)
         task = self._requests.get(request_id)
         if task is None:
             task = asyncio.create_task(self._answer(session, body))
             self._requests[request_id] = task
-            task.add_done_callback(
-                lambda _: asyncio.get_running_loop().call_later(
-                    60, self._requests.pop, request_id, None
-                )
-            )
+            task.add_done_callback(lambda _: self._forget_later(request_id))
+        # Shielded: where the connection breaks, the statement goes on, and its answer is kept.
         return await asyncio.shield(task)
 
+    def _forget_later(self, request_id: str) -> None:
+        asyncio.get_running_loop().call_later(KEPT_REQUEST_S, self._requests.pop, request_id, None)
+
     async def _answer(self, session: Session, body: dict[str, Any]) -> Response:
+        statement = body.get("sqlText", "")
         try:
             if body.get("describeOnly"):
-                described, n_bound = await session.describe(body.get("sqlText", ""))
+                described, n_bound = await session.describe(statement)
                 return self._result_response(session, described, n_bound)
-            answer = await session.execute(body.get("sqlText", ""), body.get("bindings"))
+            answer = await session.execute(statement, body.get("bindings"))
             if isinstance(answer, Transfer):
-                return JSONResponse(
-                    {"data": answer.data, "success": True, "code": None, "message": None}
-                )
+                return succeeded(answer.data)
             return await asyncio.to_thread(self._result_response, session, answer)
         except SqlError as error:
-            return _failed(error)
+            return responses.failed(error)
         except Exception as error:
             LOG.exception("failed request")
-            return _failed(
-                SqlError(f"Internal error of the local stand-in: {error!r}", INTERNAL, "XX000")
-            )
+            return responses.internal_error(error)
 
     def _result_response(self, session: Session, result: Result, n_bound: int = 0) -> JSONResponse:
-        """n_bound: how many values the statement wants, for a description of it."""
-        infos, table = to_wire(result.table)
-        data: dict[str, Any] = {
-            "parameters": [{"name": "TIMEZONE", "value": "Etc/UTC"}],
-            "rowtype": infos,
-            "total": table.num_rows,
-            "returned": table.num_rows,
-            "queryId": result.query_id,
-            "statementTypeId": result.statement_type,
-            "numberOfBinds": n_bound,
-            "arrayBindSupported": result.statement_type == INSERT,
-            "finalDatabaseName": session.connection.database,
-            "finalSchemaName": session.connection.schema,
-            "finalWarehouseName": session.context["CURRENT_WAREHOUSE"],
-            "finalRoleName": session.context["CURRENT_ROLE"],
-        }
-        if result.statement_type in CHANGING_ROWS:
-            cells = [[str(row[name]) for name in table.column_names] for row in table.to_pylist()]
-            data |= {"queryResultFormat": "json", "rowset": cells}
-        else:
-            first = b64encode(_ipc(table.slice(0, BATCH_ROWS))).decode() if table.num_rows else ""
-            data |= {"queryResultFormat": "arrow", "rowsetBase64": first}
-            if table.num_rows > BATCH_ROWS:
-                data |= {"chunks": self._chunks(table), "chunkHeaders": {}}
-        return JSONResponse({"data": data, "success": True, "code": None, "message": None})
+        data, table = responses.result_data(session, result, n_bound)
+        if table.num_rows > BATCH_ROWS and result.statement_type not in CHANGING_ROWS:
+            data |= {"chunks": self._chunks(table), "chunkHeaders": {}}
+        return succeeded(data)
 
     def _chunks(self, table: pa.Table) -> list[dict[str, Any]]:
-        """The rows after the first batch, each batch at an address of its own, as Snowflake serves them."""
+        """The rows after the first batch, each batch at an address of its own, as in Snowflake."""
         chunks = []
         for start in range(BATCH_ROWS, table.num_rows, BATCH_ROWS):
-            rows, name = table.slice(start, BATCH_ROWS), secrets.token_urlsafe(24)
-            self._batches[name] = content = _ipc(rows)
+            rows = table.slice(start, BATCH_ROWS)
+            name = secrets.token_urlsafe(24)
+            content = responses.arrow_bytes(rows)
+            self._batches[name] = content
             url = f"http://{self._about['host']}:{self._about['port']}/results/{name}"
             sizes = {"uncompressedSize": len(content), "compressedSize": len(content)}
             chunks.append({"url": url, "rowCount": rows.num_rows, **sizes})
-        while sum(map(len, self._batches.values())) > KEPT_BATCH_BYTES and len(self._batches) > len(
-            chunks
-        ):
-            self._batches.popitem(last=False)
+        self._forget_batches(n_kept=len(chunks))
         return chunks
+
+    def _forget_batches(self, n_kept: int) -> None:
+        """The oldest batches make room; the n_kept of the newest result stay in any case."""
+        while len(self._batches) > n_kept:
+            if sum(map(len, self._batches.values())) <= KEPT_BATCH_BYTES:
+                return
+            self._batches.popitem(last=False)
+
+
+def _use(session: Session, database: str | None, schema: str | None) -> None:
+    """Begin in this database and schema; one that is missing is passed over, as in Snowflake."""
+    if not database or not session.databases.exists(normalise(database)):
+        return
+    if schema and session.databases.exists(normalise(database), normalise(schema)):
+        session.databases.use(normalise(database), normalise(schema))
+    else:
+        session.databases.use(normalise(database), None)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    """Never HTTP 500: the connector would send the request again and again."""
-    return _failed(SqlError(f"Internal error of the local stand-in: {error!r}", INTERNAL, "XX000"))
-
-
-def _login_data(token: str, session: Session) -> dict[str, Any]:
-    return {
-        "token": token,
-        "masterToken": secrets.token_urlsafe(32),
-        "validityInSeconds": int(LONGEST_SESSION_S),
-        "masterValidityInSeconds": int(LONGEST_SESSION_S),
-        "sessionId": session.number,
-        "serverVersion": SERVER_VERSION,
-        "parameters": [
-            {"name": "AUTOCOMMIT", "value": session.transaction.autocommit},
-            {"name": "CLIENT_SESSION_KEEP_ALIVE_HEARTBEAT_FREQUENCY", "value": 3600},
-            {"name": "CLIENT_STAGE_ARRAY_BINDING_THRESHOLD", "value": 0},
-        ],
-        "sessionInfo": {
-            "databaseName": session.connection.database,
-            "schemaName": session.connection.schema,
-            "warehouseName": session.context["CURRENT_WAREHOUSE"],
-            "roleName": session.context["CURRENT_ROLE"],
-        },
-    }
-
-
-def _ipc(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def _failed(error: SqlError) -> JSONResponse:
-    code = f"{error.errno:06d}"
-    data = {"errorCode": code, "sqlState": error.sqlstate}
-    return JSONResponse({"data": data, "code": code, "message": error.msg, "success": False})
-
-
-def _unknown_session() -> JSONResponse:
-    message = "The session is unknown to the local stand-in (was it restarted?). Connect again."
-    return JSONResponse(
-        {
-            "data": None,
-            "code": UNKNOWN_SESSION,
-            "message": message,
-            "success": False,
-            "headers": None,
-        }
-    )
+    return responses.internal_error(error)
 
 
 def _token(request: Request) -> str:

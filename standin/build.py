@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
+from duckdb.func import PythonUDFType
 from starlette.applications import Starlette
 
 from standin import compat
@@ -24,52 +26,58 @@ from standin.transactions import WriteLock
 def application(
     root: Path, about: Mapping[str, Any], idle_s: float, lock_wait_s: float
 ) -> Starlette:
-    """The server on the folder root; what an earlier one left half done is cleared first."""
+    """The server on the folder root; what an earlier one left half done is cleared first.
+
+    about: what it says of itself. idle_s: seconds of silence that end a transaction. lock_wait_s:
+    seconds that a writer waits for another.
+    """
     from fakesnow.transforms import stage as fakesnow_stage
 
+    # fakesnow's own is a new temporary folder in every process; staged files must outlive it.
     fakesnow_stage.LOCAL_BUCKET_PATH = str(root / "stages")
     signer = Signer.load(root / "secret.key", f"http://{about['host']}:{about['port']}")
     fake = compat.open_catalogue(root / "db")
-    _register_functions(fake.duck_conn, signer)
+    _register_functions(fake.duck_conn, signer)  # before the views that call them are attached
     compat.attach_databases(fake, root / "db")
     store = StageStore(root, fake.duck_conn)
     directories = DirectoryTables(store)
-    for name in store.temporary_names():
+    for name in store.temporary_names():  # their sessions ended with the earlier server
         left = store.find(name)
         if left:
             store.drop(left)
-    shared = Shared(
-        fake,
-        store,
-        directories,
-        StageStatements(store, directories, signer),
-        WriteLock(lock_wait_s),
-        root / "db",
-    )
-    return Service(shared, about, idle_s).app(FileServer(store, signer, root / "parts").routes)
+    statements = StageStatements(store, directories, signer)
+    lock = WriteLock(lock_wait_s)
+    shared = Shared(fake, store, directories, statements, lock, root / "db")
+    files = FileServer(store, signer, root / "parts")
+    return Service(shared, about, idle_s).app(files.routes)
 
 
-def _register_functions(connection: Any, signer: Signer) -> None:
+def _register_functions(connection: duckdb.DuckDBPyConnection, signer: Signer) -> None:
     """Whole columns at a time, so that signing thousands of URLs is one call."""
 
     def signed_urls(stages: pa.Array, paths: pa.Array, seconds: pa.Array) -> pa.Array:
         rows = zip(stages.to_pylist(), paths.to_pylist(), seconds.to_pylist(), strict=True)
-        return pa.array(
-            [
-                None if path is None else signer.signed_url(stage, path, s)
-                for stage, path, s in rows
-            ],
-            pa.string(),
-        )
+        urls = [
+            None if path is None else signer.signed_url(stage, path, valid_s)
+            for stage, path, valid_s in rows
+        ]
+        return pa.array(urls, pa.string())
 
     def file_urls(stages: pa.Array, paths: pa.Array) -> pa.Array:
         rows = zip(stages.to_pylist(), paths.to_pylist(), strict=True)
-        return pa.array(
-            [None if path is None else file_url(stage, path) for stage, path in rows], pa.string()
-        )
+        urls = [None if path is None else file_url(stage, path) for stage, path in rows]
+        return pa.array(urls, pa.string())
 
     text = "VARCHAR"
+    # Side effects: a signed URL holds the time, so DuckDB must not keep an earlier answer.
     connection.create_function(
-        SIGN_FUNCTION, signed_urls, [text, text, "BIGINT"], text, type="arrow", side_effects=True
+        SIGN_FUNCTION,
+        signed_urls,
+        [text, text, "BIGINT"],
+        text,
+        type=PythonUDFType.ARROW,
+        side_effects=True,
     )
-    connection.create_function(FILE_URL_FUNCTION, file_urls, [text, text], text, type="arrow")
+    connection.create_function(
+        FILE_URL_FUNCTION, file_urls, [text, text], text, type=PythonUDFType.ARROW
+    )

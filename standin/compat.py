@@ -1,7 +1,12 @@
 """What fakesnow needs to run here: a connector's names to import, and a catalogue kept on disk.
 
-fakesnow imports a Snowflake connector (of major version 4) for its classes of errors. The server never connects
-to anything, so a handful of names is enough, and spares it the connector's and pandas' start-up time.
+fakesnow imports a Snowflake connector (of major version 4) for its classes of errors; from
+version 5 on, some of its modules are gone and the import fails. The server never connects to
+anything, so a handful of names is enough, and spares it the connector's and pandas' start-up time.
+
+The order matters: the names first, then the import of anything that imports fakesnow
+(standin.build does), then open_catalogue, then the functions that views call, then
+attach_databases.
 """
 
 from __future__ import annotations
@@ -24,7 +29,10 @@ GLOBAL_DATABASE = "_fs_global"
 
 
 class WithoutPandas(MetaPathFinder):
-    """Says that pandas is not installed: DuckDB would import it (seconds) with the first bound value."""
+    """Says that pandas is not installed: DuckDB would import it with the first bound value.
+
+    That takes seconds, and nothing here uses it.
+    """
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
         if fullname == "pandas":
@@ -33,13 +41,13 @@ class WithoutPandas(MetaPathFinder):
 
 def install_connector_names() -> None:
     """Put modules named snowflake.connector… in place; for the server's process only."""
+    # fakesnow raises these; as SqlError they reach the client as what they are.
     error_names = ("ProgrammingError", "OperationalError", "DatabaseError", "NotSupportedError")
+    cursor_names = ("ResultMetadata", "DictCursor", "SnowflakeCursor")
     members: dict[str, dict[str, object]] = {
         "": {"paramstyle": "pyformat", "NotSupportedError": SqlError},
         ".errors": dict.fromkeys(error_names, SqlError),
-        ".cursor": {
-            name: type(name, (), {}) for name in ("ResultMetadata", "DictCursor", "SnowflakeCursor")
-        },
+        ".cursor": {name: type(name, (), {}) for name in cursor_names},
         ".result_batch": {"ResultBatch": type("ResultBatch", (), {})},
         ".converter": {"SnowflakeConverter": type("SnowflakeConverter", (), {})},
         ".file_util": {"SnowflakeFileUtil": type("SnowflakeFileUtil", (), {})},
@@ -47,7 +55,8 @@ def install_connector_names() -> None:
     }
     sys.meta_path.insert(0, WithoutPandas())
     connector = types.ModuleType("snowflake.connector")
-    importlib.import_module("snowflake").connector = connector
+    # sys.modules serves `import snowflake.connector`; the attribute serves every use of it.
+    vars(importlib.import_module("snowflake"))["connector"] = connector
     for suffix, names in members.items():
         module = types.ModuleType("snowflake.connector" + suffix) if suffix else connector
         vars(module).update(names)
@@ -72,14 +81,21 @@ def open_catalogue(databases: Path) -> FakeSnow:
     from fakesnow import info_schema
     from fakesnow.transforms import show
 
+    # Without its constructor, which attaches a catalogue in memory: stages would end with the
+    # process. What the constructor sets is set here, so fakesnow is pinned to one version.
     fake = instance.FakeSnow.__new__(instance.FakeSnow)
-    fake.create_database_on_connect = fake.create_schema_on_connect = False
-    fake.db_path, fake.nop_regexes, fake.results_cache = databases, None, LatestResults()
+    # Snowflake takes a log-in to a missing database, and makes none.
+    fake.create_database_on_connect = False
+    fake.create_schema_on_connect = False
+    fake.db_path = databases
+    fake.nop_regexes = None
+    fake.results_cache = LatestResults()
+    # sqlglot writes lambdas with an arrow, which DuckDB 2 takes only when asked to.
     fake.duck_conn = duckdb.connect(":memory:", config={"lambda_syntax": "ENABLE_SINGLE_ARROW"})
     fake.duck_conn.execute(
         f"attach '{quoted(databases / GLOBAL_DATABASE)}.duckdb' as {GLOBAL_DATABASE}"
     )
-    fake.duck_conn.execute("begin")
+    fake.duck_conn.execute("begin")  # a start that is killed leaves no half catalogue
     fake.duck_conn.execute(info_schema.fs_global_creation_sql())
     fake.duck_conn.execute(show.fs_global_creation_sql())
     fake.duck_conn.execute("commit")

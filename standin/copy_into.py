@@ -41,7 +41,11 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Table:
-    """The target, as DuckDB knows it. history_*: where and under which names its loads are noted."""
+    """The target, as DuckDB knows it.
+
+    history_sql: the table in which its loads are noted. history_names: under which schema and
+    table.
+    """
 
     sql: str
     columns: list[str]
@@ -62,12 +66,12 @@ class Copy:
 
 def take_apart(tree: exp.Copy, find: Callable[[str], tuple[Stage, str]]) -> Copy:
     """find: the stage and path of '@stage/path'. What is not supported is an SQL error."""
-    target, source = tree.this, tree.args["files"][0]
+    target = tree.this
+    source = tree.args["files"][0]
     if isinstance(target.this, exp.Var):
         raise unsupported(f"COPY INTO the stage {target.this.name}")
-    columns = (
-        [_name(column) for column in target.expressions] if isinstance(target, exp.Schema) else []
-    )
+    listed = target.expressions if isinstance(target, exp.Schema) else []
+    columns = [_name(column) for column in listed]
     select = source.this if isinstance(source.this, exp.Select) else None
     located = select.args["from_"].this if select else source
     stage, prefix = find(_reference(located))
@@ -76,16 +80,14 @@ def take_apart(tree: exp.Copy, find: Callable[[str], tuple[Stage, str]]) -> Copy
 
 def _reference(located: exp.Expr) -> str:
     this = located.this if isinstance(located, exp.Table) else located
-    written = (
-        this.name
-        if isinstance(this, (exp.Var, exp.Literal, exp.Identifier))
-        else this.sql("snowflake")
-    )
+    is_plain = isinstance(this, (exp.Var, exp.Literal, exp.Identifier))
+    written = this.name if is_plain else this.sql("snowflake")
     return text.unquote_string(written.strip())
 
 
 def _name(column: exp.Expr) -> str:
     identifier = column if isinstance(column, exp.Identifier) else column.find(exp.Identifier)
+    assert identifier is not None  # a column has a name
     return identifier.name if identifier.quoted else identifier.name.upper()
 
 
@@ -116,14 +118,18 @@ def _options(tree: exp.Copy) -> dict[str, Any]:
 
 def files_of(copy: Copy, store: StageStore) -> list[StagedFile]:
     """The files that it names; one that is not there is an SQL error."""
-    pattern, named = copy.options.get("PATTERN"), copy.options.get("FILES")
+    pattern = copy.options.get("PATTERN")
+    named = copy.options.get("FILES")
     if named is not None:
         folder = copy.prefix.rstrip("/") + "/" if copy.prefix else ""
         present = {file.path: file for file in store.files(copy.stage, folder)}
         missing = [folder + name for name in named if folder + name not in present]
         if missing:
-            message = f"Remote file '{missing[0]}' was not found on stage {copy.stage.name}."
-            raise SqlError(message, FILE_NOT_FOUND, "22000")
+            raise SqlError(
+                f"Remote file '{missing[0]}' was not found on stage {copy.stage.name}.",
+                FILE_NOT_FOUND,
+                "22000",
+            )
         return [present[folder + name] for name in named]
     found = store.files(copy.stage, copy.prefix)
     return [file for file in found if pattern is None or re.fullmatch(pattern, file.path)]
@@ -132,7 +138,11 @@ def files_of(copy: Copy, store: StageStore) -> list[StagedFile]:
 def load(
     copy: Copy, table: Table, store: StageStore, execute: Callable[..., Any]
 ) -> tuple[Result, list[StagedFile]]:
-    """Insert the files' rows; execute: SQL in DuckDB's dialect. Returns also the files that were loaded."""
+    """Insert the files' rows; the answer, and the files that were loaded now.
+
+    execute: runs SQL in DuckDB's dialect. As in Snowflake, a file is loaded once into a table,
+    unless it has changed or FORCE is given: the table's history says which were.
+    """
     found = files_of(copy, store)
     loaded = f"select FILE_NAME from {table.history_sql} where (SCHEMA_NAME, TABLE_NAME) = (?, ?)"
     known = {name for (name,) in execute(loaded, list(table.history_names)).fetchall()}
@@ -143,17 +153,18 @@ def load(
         return status("Copy executed with 0 files processed.", COPY), []
     n_rows = {file.path: _n_rows(store, copy.stage, file) for file in new}
     if new:
-        execute(_insert(copy, table, [str(store.resolve(copy.stage, file.path)) for file in new]))
+        paths = [str(store.resolve(copy.stage, file.path)) for file in new]
+        execute(_insert(copy, table, paths))
         for file in new:
             values = [*table.history_names, keys[file.path], n_rows[file.path]]
             columns = "(SCHEMA_NAME, TABLE_NAME, FILE_NAME, ROW_COUNT)"
             execute(f"insert into {table.history_sql} {columns} values (?, ?, ?, ?)", values)
-    return rows(
-        COLUMNS, [_report(copy.stage, file, n_rows.get(file.path)) for file in found], COPY
-    ), new
+    reports = [_report(copy.stage, file, n_rows.get(file.path)) for file in found]
+    return rows(COLUMNS, reports, COPY), new
 
 
 def _report(stage: Stage, file: StagedFile, n_rows: int | None) -> tuple:
+    """The file's row of the answer; n_rows: None if it was not loaded now."""
     name = f"{stage.name.name.lower()}/{file.path}"
     if n_rows is None:
         return (name, "LOAD_SKIPPED", 0, 0, None, 1, "File was loaded before.", None, None, None)
@@ -161,7 +172,7 @@ def _report(stage: Stage, file: StagedFile, n_rows: int | None) -> tuple:
 
 
 def _history_key(stage: StageName, file: StagedFile) -> str:
-    return f"{stage}/{file.path}#{file.md5}"
+    return f"{stage}/{file.path}#{file.md5}"  # with the content: a changed file is loaded again
 
 
 def _n_rows(store: StageStore, stage: Stage, file: StagedFile) -> int:
@@ -175,7 +186,8 @@ def _n_rows(store: StageStore, stage: Stage, file: StagedFile) -> int:
 
 def _insert(copy: Copy, table: Table, paths: list[str]) -> str:
     columns = copy.columns or table.columns
-    source = f"read_parquet([{', '.join(_duck_string(glob_safe(path)) for path in paths)}], union_by_name = true)"
+    listed = ", ".join(_duck_string(glob_safe(path)) for path in paths)
+    source = f"read_parquet([{listed}], union_by_name = true)"
     if copy.select is not None:
         if len(copy.select.expressions) != len(columns):
             raise compilation_error("Insert value list does not match column list", 2020, "21S01")
@@ -184,36 +196,31 @@ def _insert(copy: Copy, table: Table, paths: list[str]) -> str:
             for expression in copy.select.expressions
         ]
     else:
-        present = _parquet_columns(paths[0])
-        values = _matching(
-            columns, present, str(copy.options.get("MATCH_BY_COLUMN_NAME", "NONE")).upper()
-        )
-    names = ", ".join(_duck_name(column) for column in columns)
+        present = pq.read_schema(paths[0]).names
+        mode = str(copy.options.get("MATCH_BY_COLUMN_NAME", "NONE")).upper()
+        values = _matching(columns, present, mode)
+    names = ", ".join(duck_name(column) for column in columns)
     return f"insert into {table.sql} ({names}) select {', '.join(values)} from {source}"
-
-
-def _parquet_columns(path: str) -> list[str]:
-    return list(pq.read_schema(path).names)
 
 
 def _matching(columns: list[str], present: list[str], mode: str) -> list[str]:
     if mode not in ("CASE_SENSITIVE", "CASE_INSENSITIVE"):
         raise compilation_error(
-            "PARQUET file format can produce one and only one column of type variant, object, or array. Load data"
-            " into separate columns using the MATCH_BY_COLUMN_NAME copy option or copy with transformation.",
+            "PARQUET file format can produce one and only one column of type variant, object, or"
+            " array. Load data into separate columns using the MATCH_BY_COLUMN_NAME copy option or"
+            " copy with transformation.",
             2019,
             "0A000",
         )
     fold = str.upper if mode == "CASE_INSENSITIVE" else str
     by_name = {fold(name): name for name in present}
-    return [
-        _duck_name(by_name[fold(column)]) if fold(column) in by_name else "null"
-        for column in columns
-    ]
+    found = [by_name.get(fold(column)) for column in columns]
+    return ["null" if name is None else duck_name(name) for name in found]
 
 
 def _without_dollar(expression: exp.Expr) -> exp.Expr:
     """$1:"A"::number -> "A"::number: a Parquet file's columns have names here."""
+    # In parentheses, so that the root has a parent too when it is $1 itself that is replaced.
     expression = exp.Paren(this=expression.unalias().copy())
     for parameter in list(expression.find_all(exp.Parameter)):
         holder = parameter.parent
@@ -233,5 +240,6 @@ def _duck_string(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _duck_name(name: str) -> str:
+def duck_name(name: str) -> str:
+    """An identifier for DuckDB, in double quotes."""
     return '"' + name.replace('"', '""') + '"'

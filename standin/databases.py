@@ -1,4 +1,8 @@
-"""CREATE, DROP and USE of databases and schemas: one DuckDB file a database."""
+"""CREATE, DROP and USE of databases and schemas: one DuckDB file a database.
+
+fakesnow attaches a database and stops there: no PUBLIC, no use of it, no schema but `main` after
+USE DATABASE, and no end of the file after DROP.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +25,12 @@ class Databases:
     """The database files of one folder, through one session's connection."""
 
     def __init__(self, folder: Path, connection: FakeSnowflakeConnection) -> None:
-        self._folder, self._connection = folder, connection
+        self._folder = folder
+        self._connection = connection
         self._duck = connection._duck_conn
 
     def exists(self, database: str, schema: str | None = None) -> bool:
+        """Whether there is such a database, or such a schema in it."""
         sql = (
             "select 1 from information_schema.schemata where catalog_name = ?"
             " and schema_name = coalesce(?, schema_name) limit 1"
@@ -40,6 +46,7 @@ class Databases:
         if database.upper() in RESERVED or not re.fullmatch(r"[A-Z_][A-Z0-9_$]*", database):
             raise unsupported(f"a database named '{database}'; use A-Z, 0-9 and _")
         self._duck.execute(f"attach '{quoted(self._file(database))}' as \"{database}\"")
+        # DuckDB holds what fakesnow adds to each database: its information schema and its macros.
         self._duck.execute("begin")
         self._duck.execute(info_schema.per_db_creation_sql(database))
         self._duck.execute(macros.creation_sql(database))
@@ -49,6 +56,7 @@ class Databases:
         return status(f"Database {database} successfully created.")
 
     def drop(self, database: str, if_exists: bool) -> Result:
+        """Detach it and delete its file, and DuckDB's log of changes beside it."""
         if not self.exists(database) or database.upper() in RESERVED:
             if if_exists:
                 return status(f"Drop statement executed successfully ({database} already dropped).")
@@ -69,17 +77,21 @@ class Databases:
         if schema is None and self.exists(database, DEFAULT_SCHEMA):
             schema = DEFAULT_SCHEMA
         self._duck.execute(f'set schema = \'"{database}"."{schema or "main"}"\'')
-        connection = self._connection
-        connection.database, connection._schema = database, schema
-        connection.database_set, connection.schema_set = True, schema is not None
+        self._set_current(database, schema)
         return status(DONE)
 
     def leave(self) -> None:
         """No current database any more."""
         self._duck.execute("set schema = 'memory.main'")
+        self._set_current(None, None)
+
+    def _set_current(self, database: str | None, schema: str | None) -> None:
+        """fakesnow keeps the current names itself, and completes those in statements with them."""
         connection = self._connection
-        connection.database = connection._schema = None
-        connection.database_set = connection.schema_set = False
+        connection.database = database
+        connection._schema = schema
+        connection.database_set = database is not None
+        connection.schema_set = schema is not None
 
     def _file(self, database: str) -> Path:
         return self._folder / f"{database}.db"

@@ -1,4 +1,8 @@
-"""Directory tables: what ALTER STAGE … REFRESH saw, until the next refresh."""
+"""Directory tables: what ALTER STAGE … REFRESH saw, until the next refresh.
+
+fakesnow has none. A table of the catalogue, not a look at the folder: in Snowflake a directory
+table is as stale as its last refresh, and whoever forgets to refresh must see that here.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +59,11 @@ class DirectoryTables:
         return changes
 
     def forget(self, name: StageName) -> None:
+        """Leave nothing of a dropped stage."""
         self._store.query(f"delete from {TABLE} where STAGE = ?", [str(name)])
 
     def _known(self, key: str, prefix: str) -> dict[str, tuple]:
+        """Size, time (whole seconds, as _seen() has it) and MD5 by path, as of the last refresh."""
         sql = (
             f"select RELATIVE_PATH, SIZE, epoch(LAST_MODIFIED)::bigint, MD5 from {TABLE}"
             " where STAGE = ? and starts_with(RELATIVE_PATH, ?)"
@@ -72,7 +78,7 @@ class DirectoryTables:
                 f"delete from {TABLE} where STAGE = ? and starts_with(RELATIVE_PATH, ?)",
                 [str(name), prefix],
             )
-            cursor.register("refreshed_files", rows)
+            cursor.register("refreshed_files", rows)  # all rows in one statement
             cursor.execute(f"insert into {TABLE} select * from refreshed_files")
             cursor.execute("commit")
 

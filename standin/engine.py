@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import duckdb
@@ -53,30 +53,31 @@ DUCKDB_ERRORS: tuple[tuple[type[duckdb.Error], int, str], ...] = (
 
 
 class Cursor(FakeSnowflakeCursor):
-    """fakesnow's cursor for statements that are parsed and rewritten already."""
+    """fakesnow's cursor for statements that are parsed and rewritten already.
+
+    Its execute() takes text only, and would parse what has been rewritten anew: so the steps
+    inside it are called one by one. They are private: fakesnow is pinned to one version.
+    """
 
     def run(self, tree: exp.Expr) -> Result:
+        """Run one statement; what fails raises whatever fakesnow or DuckDB raise."""
         self.check_db_and_schema(tree)
         if isinstance(tree, exp.Merge):
             return self._merge(tree)
         kind = TYPES.get(type(tree), results.UNKNOWN)
         if isinstance(tree, (exp.Select, exp.SetOperation)):
-            return self._select(tree)
+            return Result(self._relation(tree).to_arrow_table(), results.SELECT)
         plain_rows = _split_off_plain_rows(tree)
         for statement in self._transform_explode(tree):
             transformed = self._transform(statement, None)
             if plain_rows:
-                transformed.expression.set(
-                    "expressions", transformed.expression.expressions + plain_rows
-                )
+                values = transformed.expression
+                values.set("expressions", values.expressions + plain_rows)
             self._execute(transformed, None)
         assert self._arrow_table is not None
         return Result(self._arrow_table, kind)
 
-    def _select(self, tree: exp.Expr) -> Result:
-        return Result(self._relation(tree).to_arrow_table(), results.SELECT)
-
-    def describe(self, tree: exp.Expr) -> Result:
+    def columns_of(self, tree: exp.Expr) -> Result:
         """A query's columns, with no rows."""
         self.check_db_and_schema(tree)
         return Result(self._relation(tree).limit(0).to_arrow_table(), results.SELECT)
@@ -84,17 +85,21 @@ class Cursor(FakeSnowflakeCursor):
     def _relation(self, tree: exp.Expr) -> duckdb.DuckDBPyRelation:
         """As fakesnow would, without its copy of the rows and its second look at the statement."""
         transformed = self._transform(tree, None)
+        # These two need that second look.
         if transformed.args.get("result_scan_sfqid") or transformed.args.get("seed"):
             raise unsupported("RESULT_SCAN and seeded samples")
         return self._duck_conn.sql(transformed.sql(dialect="duckdb"))
 
     def _merge(self, tree: exp.Merge) -> Result:
-        """By DuckDB's own MERGE, which refuses a target row that matches twice, as Snowflake does."""
+        """By DuckDB's own MERGE, which refuses a target row that matches twice, as Snowflake does.
+
+        fakesnow takes it apart into statements of its own.
+        """
         for when in tree.args["whens"].expressions:
             then = when.args["then"]
             if isinstance(then, exp.Update):
                 for assignment in then.expressions:
-                    assignment.this.set("table", None)
+                    assignment.this.set("table", None)  # DuckDB takes no t.a left of the =
         present = {_merge_kind(when) for when in tree.args["whens"].expressions}
         transformed = self._transform(tree, None)
         counted = self._merge_counts(transformed.sql(dialect="duckdb"), transformed.this, present)
@@ -104,7 +109,11 @@ class Cursor(FakeSnowflakeCursor):
         return results.rows(list(columns), [tuple(columns.values())], results.MERGE)
 
     def _merge_counts(self, sql: str, target: exp.Table, present: set[str]) -> Counter[str]:
-        """Rows by kind of change. Asking DuckDB for each row's takes three times as long as the MERGE itself."""
+        """Rows by kind of change, told from the sums where they tell.
+
+        Asking DuckDB for each row's kind takes three times as long as the MERGE itself. Where rows
+        are only added, or only taken away, the table's growth is their number.
+        """
         duck = self._duck_conn
         if present >= {"INSERT", "DELETE"}:
             return Counter(
@@ -122,9 +131,10 @@ class Cursor(FakeSnowflakeCursor):
 
 
 def _split_off_plain_rows(tree: exp.Expr) -> list[exp.Expr]:
-    """Take all rows of VALUES but the first off an INSERT, if they hold nothing that needs translating.
+    """Take all rows of VALUES but the first off an INSERT, if nothing in them needs translating.
 
     fakesnow walks over every node some sixty times: a minute for what takes DuckDB milliseconds.
+    They are put back when fakesnow is through.
     """
     values = tree.expression if isinstance(tree, exp.Insert) else None
     if not isinstance(values, exp.Values) or tree.args.get("overwrite"):
@@ -147,22 +157,20 @@ def _merge_kind(when: exp.When) -> str:
 def parse_statement(sql: str) -> exp.Expr:
     """The one statement of the text."""
     try:
-        trees = [
-            tree
-            for tree in parse(sql, read="snowflake")
-            if tree and not isinstance(tree, exp.Semicolon)
-        ]
+        parsed = parse(sql, read="snowflake")
     except ParseError as error:
         raise syntax_error(error) from None
     except TokenError as error:
         raise SqlError(f"SQL compilation error:\n{error}", SYNTAX_ERROR) from None
+    trees = [tree for tree in parsed if tree and not isinstance(tree, exp.Semicolon)]
     if not trees:
         raise SqlError("Empty SQL statement.", 900, "42601")
     if len(trees) > 1:
-        message = (
-            f"Actual statement count {len(trees)} did not match the desired statement count 1."
+        raise SqlError(
+            f"Actual statement count {len(trees)} did not match the desired statement count 1.",
+            8,
+            "0A000",
         )
-        raise SqlError(message, 8, "0A000")
     return trees[0]
 
 
@@ -174,12 +182,15 @@ def run(connection: FakeSnowflakeConnection, tree: exp.Expr) -> Result:
 
 def describe(connection: FakeSnowflakeConnection, tree: exp.Expr) -> Result:
     """The columns of a rewritten query."""
-    return Cursor(connection, connection._duck_conn).describe(tree)
+    return Cursor(connection, connection._duck_conn).columns_of(tree)
 
 
 @contextmanager
-def sql_errors() -> Iterator[None]:
-    """Turn any failure into an SqlError: HTTP 500 would make the connector try again for seconds."""
+def sql_errors() -> Generator[None, None, None]:
+    """Turn any failure into an SqlError.
+
+    HTTP 500 would make the connector try again for seconds.
+    """
     try:
         yield
     except SqlError:
@@ -189,6 +200,7 @@ def sql_errors() -> Iterator[None]:
     except ParseError as error:
         raise syntax_error(error) from error
     except (NotImplementedError, AssertionError) as error:
+        # fakesnow says so where it does not know a form.
         raise unsupported(str(error) or "this form of the statement") from error
     except Exception as error:
         LOG.exception("failed statement")
@@ -216,7 +228,7 @@ def _from_duckdb(error: duckdb.Error) -> SqlError:
         )
     for kind, errno, state in DUCKDB_ERRORS:
         if isinstance(error, kind):
-            return SqlError(
-                f"SQL compilation error:\n{message}" if errno < 100000 else message, errno, state
-            )
+            # From 100000 on, Snowflake's numbers are of data, below of the statement.
+            wording = f"SQL compilation error:\n{message}" if errno < 100000 else message
+            return SqlError(wording, errno, state)
     return SqlError(message, INTERNAL, "XX000")

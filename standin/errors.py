@@ -10,7 +10,10 @@ INTERNAL = 603
 
 
 class SqlError(Exception):
-    """An SQL error with Snowflake's error number and SQLSTATE."""
+    """An SQL error with Snowflake's error number and SQLSTATE.
+
+    It stands in for the connector's classes of errors too: it takes whatever fakesnow gives them.
+    """
 
     def __init__(
         self, msg: str | None = None, errno: int = 1003, sqlstate: str = "42000", **_: object
@@ -28,14 +31,16 @@ def compilation_error(message: str, errno: int = SYNTAX_ERROR, sqlstate: str = "
 
 def does_not_exist(kind: str, name: str) -> SqlError:
     """A missing object, in Snowflake's wording."""
-    message = f"{kind} '{name}' does not exist or not authorized."
-    return compilation_error(message, DOES_NOT_EXIST, "02000")
+    return compilation_error(
+        f"{kind} '{name}' does not exist or not authorized.", DOES_NOT_EXIST, "02000"
+    )
 
 
 def unsupported(what: str) -> SqlError:
     """A statement that Snowflake may know and the stand-in does not."""
     return SqlError(
-        f"Unsupported feature in the local stand-in: {what}. Run it in a Snowflake account, or leave it out.",
+        f"Unsupported feature in the local stand-in: {what}."
+        " Run it in a Snowflake account, or leave it out.",
         UNSUPPORTED,
         "0A000",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 from stat import S_ISREG
@@ -16,6 +15,7 @@ from standin.errors import SqlError
 from standin.names import StageName
 from standin.signing import Signer
 from standin.stages import Stage, StageStore
+from standin.whole import written_whole
 
 PATTERN = "/{database}/{schema}/{name}/{path:path}"
 CLIENT_SIDE_KEY = 0xA5
@@ -26,10 +26,13 @@ class FileServer:
     """Serves and stores the files of stages."""
 
     def __init__(self, store: StageStore, signer: Signer, parts: Path) -> None:
-        self._store, self._signer, self._parts = store, signer, parts
+        self._store = store
+        self._signer = signer
+        self._parts = parts
 
     @property
     def routes(self) -> list[Route]:
+        """/stage for whoever holds a signed URL, /stage-files for the connector."""
         return [
             Route("/stage" + PATTERN, self.signed, methods=["GET", "HEAD"]),
             Route("/stage-files" + PATTERN, self.download, methods=["GET", "HEAD"]),
@@ -53,6 +56,7 @@ class FileServer:
     async def download(self, request: Request) -> Response:
         """A file for the connector (GET, and HEAD before PUT)."""
         name, path = _located(request)
+        # A token for PUT is good as well: the connector first asks whether the file is there.
         if not self._may(request, name, "download") and not self._may(request, name, "put"):
             return Response("AccessDenied", 403)
         _, file = self._find(name, path)
@@ -66,19 +70,16 @@ class FileServer:
         _, file = self._find(name, path)
         if not file:
             return Response("NoSuchBucket", 404)
+        # How PUT without OVERWRITE asks a Google bucket not to replace; 412 makes it say SKIPPED.
         if file.exists() and request.headers.get("x-goog-if-generation-match") == "0":
             return Response("conditionNotMet", 412)
         part = self._parts / f"{secrets.token_hex(8)}.part"
         try:
-            with part.open("wb") as target:
+            with written_whole(file, part) as target:
                 async for chunk in request.stream():
                     target.write(chunk)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(part, file)
         except OSError as error:
             return Response(f"could not store {path}: {error.strerror}", 400)
-        finally:
-            part.unlink(missing_ok=True)
         return Response()
 
     def _find(self, name: StageName, path: str) -> tuple[Stage | None, Path | None]:
@@ -89,10 +90,11 @@ class FileServer:
             return None, None
 
     def _may(self, request: Request, name: StageName, operation: str) -> bool:
-        """By a token for the stage (connector 5), or by an address signed for the one file (connector 4)."""
+        """By a token for the stage (connector 5), or an address signed for a file (connector 4)."""
         query = request.query_params
         if "signature" in query:
-            path, expires = request.path_params["path"], query.get("expires", "")
+            path = request.path_params["path"]
+            expires = query.get("expires", "")
             return not self._signer.why_refused(
                 name.url_part, path, expires, query["signature"], operation
             )
@@ -102,13 +104,15 @@ class FileServer:
 
 def _located(request: Request) -> tuple[StageName, str]:
     parts = request.path_params
-    return StageName.from_url_parts(parts["database"], parts["schema"], parts["name"]), parts[
-        "path"
-    ]
+    name = StageName.from_url_parts(parts["database"], parts["schema"], parts["name"])
+    return name, parts["path"]
 
 
 def _content(request: Request, file: Path | None) -> Response:
-    """The file, or 404. A small one in one piece, in a third of the time: FileResponse changes threads five times."""
+    """The file, or 404.
+
+    A small one in one piece, in a third of the time: FileResponse changes threads five times.
+    """
     if file is None:
         return Response("NoSuchKey", 404)
     try:
@@ -126,5 +130,8 @@ def _content(request: Request, file: Path | None) -> Response:
 
 
 def _as_encrypted_by_client(file: Path) -> bytes:
-    """Unreadable, as a signed URL's bytes are in Snowflake where the client encrypts (no SNOWFLAKE_SSE)."""
+    """Unreadable, as a signed URL's bytes are in Snowflake where the client encrypts.
+
+    So that a stage made without SNOWFLAKE_SSE fails here, and not first in the account.
+    """
     return file.read_bytes().translate(bytes(value ^ CLIENT_SIDE_KEY for value in range(256)))

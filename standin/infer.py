@@ -1,4 +1,7 @@
-"""INFER_SCHEMA: the columns of Parquet files, as write_pandas(auto_create_table=True) asks for them."""
+"""INFER_SCHEMA: the columns of Parquet files.
+
+write_pandas(auto_create_table=True) asks for them; fakesnow does not know the function.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ COLUMNS = ["COLUMN_NAME", "TYPE", "NULLABLE", "EXPRESSION", "FILENAMES", "ORDER_
 
 
 def infer_schema(files: list[tuple[str, Path]]) -> Result:
-    """files: path in the stage, and where it is."""
+    """The columns of the first file: write_pandas writes all with the same ones.
+
+    files: path in the stage, and where it is. Raises SqlError if there is none.
+    """
     if not files:
         raise SqlError(
             "No file found. Please check if the file exists in the stage.", 100303, "22000"
@@ -28,7 +34,8 @@ def infer_schema(files: list[tuple[str, Path]]) -> Result:
 
 
 def _sql_type(field: pa.Field) -> str:
-    is_a, kind = pa.types, field.type
+    is_a = pa.types
+    kind = field.type
     if is_a.is_timestamp(kind):
         return "TIMESTAMP_LTZ" if kind.tz else "TIMESTAMP_NTZ"
     if is_a.is_decimal(kind):

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,10 @@ class Server:
 
 
 def default_root() -> Path:
-    """Where the state lives: $TUTORIAL_SANDBOX, else .sandbox in $TUTORIAL_HOME, else .sandbox beside this package."""
+    """Where the state lives.
+
+    $TUTORIAL_SANDBOX, else .sandbox in $TUTORIAL_HOME, else .sandbox beside this package.
+    """
     home = Path(os.environ.get("TUTORIAL_HOME") or PROJECT_ROOT)
     return Path(os.environ.get(ROOT_VARIABLE) or home / ".sandbox").resolve()
 
@@ -71,19 +74,22 @@ def ensure_running(
         return server
     root.mkdir(parents=True, exist_ok=True)
     with _one_starter(root):
+        # Another process may have started it while this one waited for its turn.
         return status(root) or _start(root, timeout_s, port)
 
 
 def connection_parameters(root: Path | None = None) -> dict[str, Any]:
     """Keyword arguments for snowflake.connector.connect; starts the server if needed.
 
-    Sets two environment variables: no probes of cloud addresses, and no proxy on the way to loopback.
+    Sets two environment variables: no probes of cloud addresses, and no proxy on the way to
+    loopback.
     """
     server = ensure_running(root)
     os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
     for variable in ("no_proxy", "NO_PROXY"):
-        if server.host not in os.environ.get(variable, ""):
-            os.environ[variable] = ",".join(filter(None, [os.environ.get(variable), server.host]))
+        others = os.environ.get(variable, "")
+        if server.host not in others:
+            os.environ[variable] = f"{others},{server.host}" if others else server.host
     return {
         "user": "tutorial",
         "password": "sandbox",
@@ -91,7 +97,7 @@ def connection_parameters(root: Path | None = None) -> dict[str, Any]:
         "host": server.host,
         "port": server.port,
         "protocol": "http",
-        "enable_server_session_keep_alive_auto_detection": False,
+        "enable_server_session_keep_alive_auto_detection": False,  # silences a FutureWarning
     }
 
 
@@ -139,7 +145,7 @@ def _gone(pid: int, started: float, timeout_s: float) -> bool:
 
 
 @contextmanager
-def _one_starter(root: Path) -> Iterator[None]:
+def _one_starter(root: Path) -> Generator[None, None, None]:
     """Of several processes that want a server, one starts it and the others wait."""
     with (root / "start.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -157,9 +163,10 @@ def _start(root: Path, timeout_s: float, port: int | None) -> Server:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
-            cwd=PROJECT_ROOT,
+            start_new_session=True,  # Ctrl-C in the notebook's terminal is not meant for it
+            cwd=PROJECT_ROOT,  # where `-m standin` is found
         )
+    # Without someone who waits for it, a stopped server stays a zombie as long as this process.
     threading.Thread(target=process.wait, daemon=True, name="reap the stand-in").start()
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -169,7 +176,8 @@ def _start(root: Path, timeout_s: float, port: int | None) -> Server:
         if process.poll() is not None:
             said = log_file.read_bytes()[start_of_log:].decode(errors="replace").strip()
             raise StartError(
-                f"The stand-in for Snowflake did not start: {said or 'it said nothing'} (log: {log_file})"
+                f"The stand-in for Snowflake did not start: {said or 'it said nothing'}"
+                f" (log: {log_file})"
             )
         time.sleep(POLL_S)
     process.kill()

@@ -25,11 +25,15 @@ class StageName:
 
     @property
     def url_part(self) -> str:
-        """The three names as a path; anything but A-Z a-z 0-9 _ $ - is written =XX."""
+        """The three names as a path; anything but A-Z a-z 0-9 _ $ - is written =XX.
+
+        Not %XX, which clients and servers on the way would undo.
+        """
         return "/".join(re.sub(r"[^\w$-]", _as_hex, part, flags=re.ASCII) for part in self.parts)
 
     @property
     def parts(self) -> tuple[str, str, str]:
+        """Database, schema and name."""
         return (self.database, self.schema, self.name)
 
     @classmethod
@@ -51,9 +55,8 @@ def normalise(identifier: str) -> str:
 
 def like_pattern(like: str) -> re.Pattern[str]:
     """SHOW … LIKE: % for any characters, _ for one, any case."""
-    translated = "".join(
-        {"%": ".*", "_": "."}.get(character, re.escape(character)) for character in like
-    )
+    wild = {"%": ".*", "_": "."}
+    translated = "".join(wild.get(character, re.escape(character)) for character in like)
     return re.compile(translated + r"\Z", re.I | re.S)
 
 
@@ -76,10 +79,11 @@ def qualify(parts: list[str], database: str | None, schema: str | None) -> Stage
 
 
 def _no_current(kind: str, remedy: str, errno: int) -> SqlError:
-    message = (
-        f"This session does not have a current {kind}. Call '{remedy}', or use a qualified name."
+    return SqlError(
+        f"This session does not have a current {kind}. Call '{remedy}', or use a qualified name.",
+        errno,
+        "22000",
     )
-    return SqlError(message, errno, "22000")
 
 
 def parse_reference(

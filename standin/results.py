@@ -8,25 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from standin.errors import unsupported
 
 # Numbers by which the connector tells what kind of statement it has run.
-UNKNOWN, SELECT, INSERT, UPDATE, DELETE, MERGE, COPY, DDL, TRANSACTION = (
-    0x0000,
-    0x1000,
-    0x3100,
-    0x3200,
-    0x3300,
-    0x3400,
-    0x3600,
-    0x6000,
-    0x5000,
-)
+UNKNOWN = 0x0000
+SELECT = 0x1000
+INSERT = 0x3100
+UPDATE = 0x3200
+DELETE = 0x3300
+MERGE = 0x3400
+COPY = 0x3600
+DDL = 0x6000
+TRANSACTION = 0x5000
 CHANGING_ROWS = frozenset({INSERT, UPDATE, DELETE, MERGE})
 NO_UTC_OFFSET = 1440  # minutes; the connector subtracts 1440
+NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,6 @@ def status(text: str, statement_type: int = DDL) -> Result:
     return rows(["status"], [(text,)], statement_type)
 
 
-def counts(statement_type: int, **by_column: int) -> Result:
-    """Rows changed, by column; an underscore stands for a blank."""
-    return rows(
-        [name.replace("_", " ") for name in by_column], [tuple(by_column.values())], statement_type
-    )
-
-
 def _type_of(column: list[Any]) -> pa.DataType:
     known = [value for value in column if value is not None]
     if known and isinstance(known[0], bool):
@@ -88,10 +80,8 @@ def column_info(name: str, kind: pa.DataType) -> dict[str, Any]:
     info["type"] = _snowflake_type(name, kind)
     if info["type"] == "fixed":
         decimal = pa.types.is_decimal(kind)
-        info |= {
-            "precision": kind.precision if decimal else 38,
-            "scale": kind.scale if decimal else 0,
-        }
+        info["precision"] = kind.precision if decimal else 38
+        info["scale"] = kind.scale if decimal else 0
     elif info["type"] == "text":
         info |= {"byteLength": 16_777_216, "length": 16_777_216}
     elif info["type"].startswith("time"):
@@ -127,7 +117,10 @@ def _snowflake_type(name: str, kind: pa.DataType) -> str:
 
 
 def to_wire(table: pa.Table) -> tuple[list[dict[str, Any]], pa.Table]:
-    """Descriptions of the columns, and the same rows in the connector's encoding."""
+    """Descriptions of the columns, and the same rows in the connector's encoding.
+
+    fakesnow's own encoding fails on NULL in a column of timestamps.
+    """
     infos = [column_info(field.name, field.type) for field in table.schema]
     columns = [_encode(table.column(i)) for i in range(table.num_columns)]
     fields = [
@@ -138,6 +131,7 @@ def to_wire(table: pa.Table) -> tuple[list[dict[str, Any]], pa.Table]:
 
 
 def _metadata(info: dict[str, Any]) -> dict[str, str]:
+    """The description once more: the connector's reader of Arrow sees nothing but the fields."""
     return {
         "logicalType": info["type"].upper(),
         "precision": str(info["precision"] or 38),
@@ -153,7 +147,7 @@ def _encode(column: pa.ChunkedArray) -> pa.ChunkedArray:
             [_timestamp_structs(chunk) for chunk in column.chunks], _struct_type(kind.tz)
         )
     if pa.types.is_time(kind):
-        return pc.multiply(column.cast(pa.time64("us")).cast(pa.int64()), 1000)
+        return column.cast(pa.time64("ns")).cast(pa.int64())
     if pa.types.is_null(kind):
         return column.cast(pa.string())
     if pa.types.is_unsigned_integer(kind):
@@ -178,17 +172,18 @@ def _struct_type(zone: str | None) -> pa.DataType:
 
 
 def _timestamp_structs(stamps: pa.Array) -> pa.Array:
-    """Whole seconds and nanoseconds since 1970 UTC; nulls stay nulls."""
-    zone, mask = stamps.type.tz, pc.is_null(stamps)
-    unit, per_second = ("ns", 1_000_000_000) if stamps.type.unit == "ns" else ("us", 1_000_000)
-    stamps = stamps.cast(pa.timestamp(unit, tz=zone))
-    ticks = pc.fill_null(stamps.cast(pa.int64()), 0)
-    whole = pc.fill_null(pc.floor_temporal(stamps, unit="second").cast(pa.int64()), 0)
-    seconds = pc.divide(whole, per_second)
-    fraction = pc.multiply(pc.subtract(ticks, whole), 1_000_000_000 // per_second)
-    children = [seconds, fraction.cast(pa.int32())]
+    """Whole seconds since 1970 UTC, and nanoseconds after them; nulls stay nulls."""
+    zone = stamps.type.tz
+    # Not nanoseconds for all: counted in them, int64 ends in the year 2262.
+    unit = "ns" if stamps.type.unit == "ns" else "us"
+    per_second = NANOSECONDS if unit == "ns" else 1_000_000
+    in_unit = stamps.cast(pa.timestamp(unit, tz=zone)).cast(pa.int64())
+    ticks = in_unit.fill_null(0).to_numpy()
+    # Both round down: half a second before 1970 is second -1 and 500,000,000 ns.
+    seconds = ticks // per_second
+    fraction = (ticks % per_second) * (NANOSECONDS // per_second)
+    children = [pa.array(seconds), pa.array(fraction.astype(np.int32))]
     if zone:
-        children.append(
-            pa.array([NO_UTC_OFFSET], pa.int32()).take(pa.array([0] * len(stamps), pa.int32()))
-        )
-    return pa.StructArray.from_arrays(children, fields=list(_struct_type(zone)), mask=mask)
+        children.append(pa.array(np.full(len(stamps), NO_UTC_OFFSET, dtype=np.int32)))
+    fields = list(_struct_type(zone))
+    return pa.StructArray.from_arrays(children, fields=fields, mask=stamps.is_null())

@@ -1,4 +1,8 @@
-"""Snowflake's SQL made fit for fakesnow: directory tables, signed URLs, context functions, temporary tables."""
+"""Snowflake's SQL made fit for fakesnow.
+
+Directory tables, signed URLs, session variables, context functions, temporary tables. On the
+tree that sqlglot parses, not on the text: a name in a string or a comment is no name.
+"""
 
 from __future__ import annotations
 
@@ -78,23 +82,22 @@ def stage_of(reference: str, scope: Scope) -> Stage:
 
 def _directories(tree: exp.Expr, scope: Scope) -> exp.Expr:
     for node in list(tree.find_all(exp.DirectoryStage)):
-        table, stage = node.parent, stage_of(node.this.name, scope)
+        table = node.parent
+        assert table is not None  # DIRECTORY(…) is parsed as the name of a table
+        stage = stage_of(node.this.name, scope)
         require_directory(stage)
         query = parse_one(DIRECTORY_SQL.format(stage=literal(str(stage.name))), read="snowflake")
         alias = table.args.get("alias") or exp.TableAlias(
             this=exp.to_identifier("DIRECTORY_TABLE", quoted=True)
         )
         subquery = exp.Subquery(this=query, alias=alias)
-        for key in ("joins", "laterals", "pivots"):
+        for key in ("joins", "laterals", "pivots"):  # sqlglot hangs these on the table
             if table.args.get(key):
                 subquery.set(key, table.args[key])
         table.replace(subquery)
     for table in tree.find_all(exp.Table):
-        if (
-            isinstance(table.this, exp.Var)
-            and table.this.name.startswith("@")
-            and not tree.find(exp.Copy)
-        ):
+        is_stage = isinstance(table.this, exp.Var) and table.this.name.startswith("@")
+        if is_stage and not tree.find(exp.Copy):
             raise unsupported(
                 f"reading the files of {table.this.name} in a query; use COPY INTO, or DIRECTORY(…)"
             )
@@ -115,11 +118,9 @@ def _functions(tree: exp.Expr, scope: Scope) -> exp.Expr:
 def _replace(tree: exp.Expr, node: exp.Expr, new: exp.Expr) -> exp.Expr:
     """Put new in node's place; as a column of a query it keeps the name that Snowflake gives it."""
     if isinstance(node.parent, exp.Select) and node.arg_key == "expressions":
-        heading = (
-            node.sql("snowflake").replace("$", "@", 1)
-            if isinstance(node, exp.Anonymous)
-            else node.sql("snowflake")
-        )
+        heading = node.sql("snowflake")
+        if isinstance(node, exp.Anonymous):
+            heading = heading.replace("$", "@", 1)  # sqlglot writes the stage @s as $s
         new = exp.alias_(new, heading.upper(), quoted=True)
     if node is tree:
         return new
@@ -136,17 +137,18 @@ def _stage_argument(node: exp.Anonymous, scope: Scope) -> Stage:
 
 
 def _signed_url(node: exp.Anonymous, scope: Scope) -> exp.Expr:
-    stage, seconds = _stage_argument(node, scope), exp.Literal.number(DEFAULT_S)
+    stage = _stage_argument(node, scope)
+    seconds = exp.Literal.number(DEFAULT_S)
     if len(node.expressions) > 2:
         seconds = node.expressions[2]
-        number = (
-            int(seconds.name)
-            if isinstance(seconds, exp.Literal) and seconds.name.isdigit()
-            else None
-        )
-        if number is None or not 1 <= number <= LONGEST_S:
-            message = f"Invalid expiration time {seconds.sql()}: give 1 to {LONGEST_S} seconds."
-            raise SqlError(message, 391515, "22023")
+        is_number = isinstance(seconds, exp.Literal) and seconds.name.isdigit()
+        if not is_number or not 1 <= int(seconds.name) <= LONGEST_S:
+            raise SqlError(
+                f"Invalid expiration time {seconds.sql()}: give 1 to {LONGEST_S} seconds.",
+                391515,
+                "22023",
+            )
+    # DuckDB calls back for the whole column; a path that is not there is signed too, as there.
     arguments = [exp.Literal.string(stage.name.url_part), node.expressions[1], seconds]
     return exp.Anonymous(this=SIGN_FUNCTION, expressions=arguments)
 
@@ -183,7 +185,10 @@ def _context(tree: exp.Expr, scope: Scope) -> exp.Expr:
 
 
 def _temporary_tables(tree: exp.Expr, scope: Scope) -> exp.Expr:
-    """DuckDB's temporary tables have no database and schema: take them off their names."""
+    """DuckDB's temporary tables have no database and schema: take them off their names.
+
+    In Snowflake they have both, and write_pandas names both.
+    """
     creates_one = (
         isinstance(tree, exp.Create) and tree.find(exp.TemporaryProperty) and tree.kind == "TABLE"
     )

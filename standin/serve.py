@@ -1,4 +1,8 @@
-"""The server's process: one folder, one lock, one port."""
+"""The server's process: one folder, one lock, one port.
+
+One process owns the DuckDB files, since DuckDB lets no second one open them; every kernel, worker
+and script talks HTTP to it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,11 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+
+from standin.whole import written_whole
 
 HOST = "127.0.0.1"
 FOLDERS = ("db", "stages", "external", "parts")
@@ -37,7 +43,7 @@ def serve(root: Path, port: int | None) -> None:
 
 
 @contextmanager
-def folder_lock(root: Path) -> Iterator[None]:
+def folder_lock(root: Path) -> Generator[None, None, None]:
     """One server a folder; the system releases the lock even of a killed one."""
     with (root / "lock").open("a+") as file:
         try:
@@ -57,7 +63,7 @@ def folder_lock(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def listening_socket(root: Path, port: int | None) -> Iterator[socket.socket]:
+def listening_socket(root: Path, port: int | None) -> Generator[socket.socket, None, None]:
     """A bound socket on loopback. Raises StartError if the wanted port is in use."""
     # named protocol: only then does asyncio turn off Nagle's delay of 40 ms an answer
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -72,11 +78,13 @@ def listening_socket(root: Path, port: int | None) -> Iterator[socket.socket]:
 def _bind(listener: socket.socket, port: int | None, last: int) -> None:
     if port is not None:
         try:
-            return listener.bind((HOST, port))
+            listener.bind((HOST, port))
         except OSError as error:
             raise StartError(
-                f"Port {port} on {HOST} cannot be used ({error.strerror}). Choose another, or leave out --port."
+                f"Port {port} on {HOST} cannot be used ({error.strerror})."
+                " Choose another, or leave out --port."
             ) from None
+        return
     try:
         listener.bind((HOST, last))
     except OSError:
@@ -92,6 +100,8 @@ def _last_port(root: Path) -> int:
 
 
 def _run(root: Path, listener: socket.socket) -> None:
+    # Imported here, and in this order: `import standin` stays quick for the client, which runs
+    # nothing of this, and fakesnow, which build imports, must find the connector's names in place.
     from standin import compat
 
     compat.install_connector_names()
@@ -108,19 +118,19 @@ def _run(root: Path, listener: socket.socket) -> None:
         "root": str(root),
         "started": started_at(os.getpid()),
     }
-    for part in (root / "parts").iterdir():
-        part.unlink() if part.is_file() else shutil.rmtree(part)
-    app = application(
-        root,
-        about,
-        _seconds("TUTORIAL_SANDBOX_IDLE_S", IDLE_S),
-        _seconds("TUTORIAL_SANDBOX_LOCK_S", LOCK_WAIT_S),
-    )
+    for part in (root / "parts").iterdir():  # uploads that a killed server left
+        if part.is_file():
+            part.unlink()
+        else:
+            shutil.rmtree(part)
+    idle_s = _seconds("TUTORIAL_SANDBOX_IDLE_S", IDLE_S)
+    lock_wait_s = _seconds("TUTORIAL_SANDBOX_LOCK_S", LOCK_WAIT_S)
+    app = application(root, about, idle_s, lock_wait_s)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
     listener.listen(128)
-    part = root / "server.json.part"
-    part.write_text(json.dumps(about))
-    os.replace(part, root / "server.json")
+    # Only now, when requests are taken: whoever waits for the server reads this file.
+    with written_whole(root / "server.json", root / "server.json.part") as file:
+        file.write(json.dumps(about).encode())
     uvicorn.Server(config).run(sockets=[listener])
 
 

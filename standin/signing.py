@@ -1,4 +1,8 @@
-"""Signed URLs: an HMAC over operation, stage, path and expiry."""
+"""Signed URLs: an HMAC over operation, stage, path and expiry.
+
+As strict as a cloud's: an expired or changed URL is refused, so that code which signs too early
+fails here.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +30,12 @@ class Signer:
     def load(cls, key_file: Path, base_url: str) -> Signer:
         """The signer of this folder; its key outlives the server, so that signed URLs do too."""
         if not key_file.exists():
-            key_file.touch(0o600)
+            key_file.touch(0o600)  # private before there is anything in it
             key_file.write_text(secrets.token_hex(32))
         return cls(key_file.read_bytes(), base_url)
 
     def signature(self, operation: str, stage: str, path: str, expires: str) -> str:
+        """expires: seconds since 1970, in digits."""
         message = f"{operation}\n{stage}\n{path}\n{expires}".encode()
         return hmac.new(self.key, message, hashlib.sha256).hexdigest()
 
@@ -58,6 +63,7 @@ class Signer:
         return f"{expires}.{self.signature(operation, stage, '', expires)}"
 
     def allows(self, token: str, operation: str, stage: str) -> bool:
+        """Whether the bearer of this token may do that with the stage's files, as of now."""
         expires, _, signature = token.partition(".")
         if not expires.isdigit() or int(expires) < time.time():
             return False

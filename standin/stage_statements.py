@@ -1,4 +1,7 @@
-"""The statements about stages: CREATE, ALTER, DESC, DROP, LIST, REMOVE, PUT, GET."""
+"""The statements about stages: CREATE, ALTER, DESC, DROP, LIST, REMOVE, PUT, GET.
+
+fakesnow knows few of them and sqlglot reads them as mere text, so they are told by pattern.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePath
-from typing import Any
 
 from standin import text
 from standin.directory import DirectoryTables
@@ -16,21 +17,23 @@ from standin.errors import ALREADY_EXISTS, compilation_error, unsupported
 from standin.infer import infer_schema
 from standin.names import IDENTIFIER, StageName, parse_reference, qualify, split_identifiers
 from standin.results import UNKNOWN, Result, rows, status
-from standin.signing import DEFAULT_S, Signer
-from standin.stages import Stage, StageStore
+from standin.signing import Signer
+from standin.stages import Stage, StagedFile, StageStore
+from standin.transfers import Transfer, download, upload
 
 NAME = rf"(?P<name>(?:{IDENTIFIER})(?:\.(?:{IDENTIFIER}))*|IDENTIFIER\s*\(\s*'[^']*'\s*\))"
 PATHS = rf"(?P<stage>{text.STRING}|@(?:\"[^\"]*\"|[^\s\"])+)"
 LOCAL = rf"(?P<local>{text.STRING}|file://\S+)"
+# What write_pandas(auto_create_table=True) asks; INFER_SCHEMA in any other form is refused.
 INFER = (
     r"SELECT\s+(?P<columns>\*|\w+(?:\s*,\s*\w+)*)\s+FROM\s+TABLE\s*\(\s*INFER_SCHEMA\s*\("
-    rf"\s*LOCATION\s*=>\s*(?P<stage>{text.STRING})\s*,\s*FILE_FORMAT\s*=>\s*(?P<rest>{text.STRING})\s*\)\s*\)\s*$"
+    rf"\s*LOCATION\s*=>\s*(?P<stage>{text.STRING})\s*,"
+    rf"\s*FILE_FORMAT\s*=>\s*(?P<rest>{text.STRING})\s*\)\s*\)\s*$"
 )
-REPLACE, TEMPORARY = (
-    r"(?P<replace>OR\s+REPLACE\s+)?",
-    r"(?P<temporary>(?:LOCAL\s+)?TEMP(?:ORARY)?\s+)?",
-)
-NOT_EXISTS, EXISTS = r"(?P<exists>IF\s+NOT\s+EXISTS\s+)?", r"(?P<exists>IF\s+EXISTS\s+)?"
+REPLACE = r"(?P<replace>OR\s+REPLACE\s+)?"
+TEMPORARY = r"(?P<temporary>(?:LOCAL\s+)?TEMP(?:ORARY)?\s+)?"
+NOT_EXISTS = r"(?P<exists>IF\s+NOT\s+EXISTS\s+)?"
+EXISTS = r"(?P<exists>IF\s+EXISTS\s+)?"
 REST = r"(?P<rest>.*)$"
 FORMS = {
     kind: re.compile(form, re.I | re.S)
@@ -46,7 +49,22 @@ FORMS = {
         "infer": INFER,
     }.items()
 }
+ANY_FORM = re.compile(
+    r"(PUT|GET|LIST|LS|REMOVE|RM"
+    r"|(CREATE|ALTER|DROP|DESC|DESCRIBE)\s+(OR\s+REPLACE\s+)?STAGE)\s",
+    re.I,
+)
 DEFINITIONS = frozenset({"create", "alter", "drop"})
+STAGE_OPTIONS = {
+    "URL",
+    "CREDENTIALS",
+    "STORAGE_INTEGRATION",
+    "ENCRYPTION",
+    "DIRECTORY",
+    "FILE_FORMAT",
+    "COMMENT",
+}
+PUT_OPTIONS = {"PARALLEL", "AUTO_COMPRESS", "SOURCE_COMPRESSION", "OVERWRITE"}
 
 
 @dataclass(frozen=True)
@@ -59,25 +77,17 @@ class Caller:
     by_url: bool = False
 
     def stage_name(self, written: str) -> StageName:
+        """The full name of a stage, written plainly or as IDENTIFIER('name')."""
         inner = re.fullmatch(r"IDENTIFIER\s*\(\s*('.*')\s*\)", written, re.I | re.S)
-        return qualify(
-            split_identifiers(text.unquote_string(inner[1]) if inner else written),
-            self.database,
-            self.schema,
-        )
+        plain = text.unquote_string(inner[1]) if inner else written
+        return qualify(split_identifiers(plain), self.database, self.schema)
 
     def reference(self, written: str) -> tuple[StageName, str]:
+        """The stage and the path of @stage/path, in quotes or not."""
         plain = text.unquote_string(written)
         if plain.startswith(("@~", "@%")):
             raise unsupported(f"user and table stages ({plain}); create a named stage")
         return parse_reference(plain, self.database, self.schema)
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """The answer to PUT and GET: from where and to where the connector shall copy."""
-
-    data: dict[str, Any]
 
 
 Answer = Result | Transfer
@@ -87,7 +97,9 @@ class StageStatements:
     """Recognises and runs statements about stages."""
 
     def __init__(self, store: StageStore, directories: DirectoryTables, signer: Signer) -> None:
-        self._store, self._directories, self._signer = store, directories, signer
+        self._store = store
+        self._directories = directories
+        self._signer = signer
         self._runs: dict[str, Callable[[Caller, re.Match[str]], Answer]] = {
             "create": self._create,
             "alter": self._alter,
@@ -105,30 +117,19 @@ class StageStatements:
         for kind, form in FORMS.items():
             found = form.match(statement)
             if found:
-                return kind, partial(self._runs[kind], found=found)
-        if re.match(
-            r"(PUT|GET|LIST|LS|REMOVE|RM|(CREATE|ALTER|DROP|DESC|DESCRIBE)\s+(OR\s+REPLACE\s+)?STAGE)\s",
-            statement,
-            re.I,
-        ):
+                return kind, partial(self._run, kind, found)
+        # sqlglot would take it for something else, and its error would lead the reader astray.
+        if ANY_FORM.match(statement):
             raise compilation_error(f"syntax error in '{statement[:80]}'.")
         return None
 
+    def _run(self, kind: str, found: re.Match[str], caller: Caller) -> Answer:
+        return self._runs[kind](caller, found)
+
     def _create(self, caller: Caller, found: re.Match[str]) -> Result:
-        name, options = caller.stage_name(found["name"]), text.parse_options(found["rest"])
-        text.only(
-            options,
-            {
-                "URL",
-                "CREDENTIALS",
-                "STORAGE_INTEGRATION",
-                "ENCRYPTION",
-                "DIRECTORY",
-                "FILE_FORMAT",
-                "COMMENT",
-            },
-            "CREATE STAGE",
-        )
+        name = caller.stage_name(found["name"])
+        options = text.parse_options(found["rest"])
+        text.only(options, STAGE_OPTIONS, "CREATE STAGE")
         present = self._store.find(name)
         if present and found["exists"]:
             return status(f"{name.name} already exists, statement succeeded.")
@@ -141,7 +142,8 @@ class StageStatements:
         return status(f"Stage area {name.name} successfully created.")
 
     def _alter(self, caller: Caller, found: re.Match[str]) -> Result:
-        name, action = caller.stage_name(found["name"]), found["action"].upper()
+        name = caller.stage_name(found["name"])
+        action = found["action"].upper()
         stage = self._store.find(name, caller.session)
         if stage is None and found["exists"]:
             return status("Statement executed successfully.")
@@ -194,35 +196,35 @@ class StageStatements:
 
     def _list(self, caller: Caller, found: re.Match[str]) -> Result:
         stage, prefix = self._located(caller, found)
-        values = [
-            (
-                _listed_name(stage, file.path),
-                file.size,
-                file.md5,
-                file.modified.strftime("%a, %d %b %Y %H:%M:%S GMT"),
-            )
-            for file in self._store.files(stage, prefix)
-            if _matches(found, stage, file.path)
-        ]
+        values = []
+        for file in self._matching(stage, prefix, found):
+            modified = file.modified.strftime("%a, %d %b %Y %H:%M:%S GMT")
+            values.append((_listed_name(stage, file.path), file.size, file.md5, modified))
         return rows(["name", "size", "md5", "last_modified"], values, UNKNOWN)
 
     def _remove(self, caller: Caller, found: re.Match[str]) -> Result:
         stage, prefix = self._located(caller, found)
-        gone = [
-            file.path
-            for file in self._store.files(stage, prefix)
-            if _matches(found, stage, file.path)
-        ]
+        gone = [file.path for file in self._matching(stage, prefix, found)]
         for path in gone:
             self._store.remove(stage, path)
-        return rows(
-            ["name", "result"], [(_listed_name(stage, path), "removed") for path in gone], UNKNOWN
-        )
+        values = [(_listed_name(stage, path), "removed") for path in gone]
+        return rows(["name", "result"], values, UNKNOWN)
+
+    def _matching(self, stage: Stage, prefix: str, found: re.Match[str]) -> list[StagedFile]:
+        """The stage's files below prefix whose whole path matches the statement's PATTERN."""
+        pattern = text.parse_options(found["rest"]).get("PATTERN")
+        files = self._store.files(stage, prefix)
+        if pattern is None:
+            return list(files)
+        try:
+            return [file for file in files if re.fullmatch(pattern, file.path)]
+        except re.error as error:
+            raise compilation_error(f"invalid PATTERN '{pattern}': {error}") from error
 
     def _located(self, caller: Caller, found: re.Match[str]) -> tuple[Stage, str]:
         name, path = caller.reference(found["stage"])
         stage = self._store.get(name, caller.session)
-        self._store.resolve(stage, path)
+        self._store.resolve(stage, path)  # refuses a path that leaves the stage
         return stage, path
 
     def _put(self, caller: Caller, found: re.Match[str]) -> Transfer:
@@ -232,88 +234,27 @@ class StageStatements:
                 f"PUT into the external stage {stage.name} (Snowflake refuses it too)"
             )
         options = text.parse_options(found["rest"])
-        text.only(options, {"PARALLEL", "AUTO_COMPRESS", "SOURCE_COMPRESSION", "OVERWRITE"}, "PUT")
-        data = {
-            "command": "UPLOAD",
-            "operation": "Node",
-            "src_locations": [_local_path(found["local"])],
-            "parallel": int(options.get("PARALLEL", 4)),
-            "threshold": 200 * 1024 * 1024,
-            "autoCompress": text.flag(options, "AUTO_COMPRESS", True),
-            "overwrite": text.flag(options, "OVERWRITE", False),
-            "sourceCompression": str(options.get("SOURCE_COMPRESSION", "auto_detect")).lower(),
-            "clientShowEncryptionParameter": False,
-            "encryptionMaterial": None,
-            "stageInfo": self._stage_info("put", stage, path.rstrip("/") + "/" if path else ""),
-        }
-        if caller.by_url:
-            target = data["stageInfo"]["path"] + PurePath(data["src_locations"][0]).name
-            url = self._signer.signed_url(stage.name.url_part, target, DEFAULT_S, "put")
-            data["stageInfo"] |= {"creds": {}, "presignedUrl": url}
-        return Transfer(data)
+        text.only(options, PUT_OPTIONS, "PUT")
+        return upload(
+            stage, path, _local_path(found["local"]), options, self._signer, caller.by_url
+        )
 
     def _get(self, caller: Caller, found: re.Match[str]) -> Transfer:
         stage, prefix = self._located(caller, found)
         options = text.parse_options(found["rest"])
         text.only(options, {"PARALLEL", "PATTERN"}, "GET")
-        paths = [
-            file.path
-            for file in self._store.files(stage, prefix)
-            if _matches(found, stage, file.path)
-        ]
-        data = {
-            "command": "DOWNLOAD",
-            "operation": "Node",
-            "src_locations": paths,
-            "localLocation": _local_path(found["local"]),
-            "parallel": int(options.get("PARALLEL", 4)),
-            "threshold": 200 * 1024 * 1024,
-            "autoCompress": False,
-            "overwrite": False,
-            "sourceCompression": "none",
-            "clientShowEncryptionParameter": False,
-            "encryptionMaterial": None,
-            "presignedUrls": [],
-            "stageInfo": self._stage_info("download", stage, ""),
-        }
-        if caller.by_url:
-            sign = partial(
-                self._signer.signed_url,
-                stage.name.url_part,
-                seconds=DEFAULT_S,
-                operation="download",
-            )
-            data["presignedUrls"] = [sign(path) for path in paths]
-            data["stageInfo"] |= {"creds": {}}
-        return Transfer(data)
+        paths = [file.path for file in self._matching(stage, prefix, found)]
+        return download(
+            stage, paths, _local_path(found["local"]), options, self._signer, caller.by_url
+        )
 
     def _infer(self, caller: Caller, found: re.Match[str]) -> Result:
         stage, prefix = self._located(caller, found)
         files = self._store.files(stage, prefix)
-        result = infer_schema(
-            [(file.path, self._store.resolve(stage, file.path)) for file in files]
-        )
+        located = [(file.path, self._store.resolve(stage, file.path)) for file in files]
+        result = infer_schema(located)
         columns = [column.strip().upper() for column in found["columns"].split(",")]
         return result if columns == ["*"] else Result(result.table.select(columns))
-
-    def _stage_info(self, operation: str, stage: Stage, path: str) -> dict[str, Any]:
-        """A Google bucket with a token: the one kind of storage whose address the connector takes as it is.
-
-        No presignedUrl: with one, connector 5 would store every file of a glob under one name.
-        """
-        return {
-            "locationType": "GCS",
-            "location": f"stage-files/{stage.name.url_part}/{path}",
-            "path": path,
-            "region": "LOCAL",
-            "storageAccount": "",
-            "isClientSideEncrypted": False,
-            "creds": {
-                "GCS_ACCESS_TOKEN": self._signer.transfer_token(operation, stage.name.url_part)
-            },
-            "endPoint": self._signer.base_url,
-            "presignedUrl": None,
-        }
 
 
 def require_directory(stage: Stage) -> None:
@@ -326,6 +267,7 @@ def require_directory(stage: Stage) -> None:
 
 def _stage_from(name: StageName, options: text.Options, owner_session: str) -> Stage:
     encryption = options.get("ENCRYPTION", {})
+    # Snowflake's default for internal stages: the client encrypts, and signed URLs are unreadable.
     default = "NONE" if "URL" in options else "SNOWFLAKE_FULL"
     return Stage(
         name=name,
@@ -341,16 +283,6 @@ def _stage_from(name: StageName, options: text.Options, owner_session: str) -> S
 
 def _listed_name(stage: Stage, path: str) -> str:
     return f"{stage.url.rstrip('/')}/{path}" if stage.url else f"{stage.name.name.lower()}/{path}"
-
-
-def _matches(found: re.Match[str], stage: Stage, path: str) -> bool:
-    pattern = text.parse_options(found["rest"]).get("PATTERN")
-    if pattern is None:
-        return True
-    try:
-        return re.fullmatch(pattern, path) is not None
-    except re.error as error:
-        raise compilation_error(f"invalid PATTERN '{pattern}': {error}") from error
 
 
 def _local_path(written: str) -> str:

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from standin.names import StageName
 if TYPE_CHECKING:
     import duckdb
 
+# fakesnow's own table, which its SHOW STAGES reads; what that has no column for is in DETAIL.
 TABLE = "_fs_global._fs_information_schema._fs_stages"
 DETAIL = "_fs_global.standin.stage_detail"
 THIS_STAGE = "(database_name, schema_name, name) = (?, ?, ?)"
@@ -65,26 +66,34 @@ class StageStore:
     def __init__(self, root: Path, connection: duckdb.DuckDBPyConnection) -> None:
         self.root = root
         self._connection = connection
+        # By size and time of change: a refresh need not read every file again.
         self._hashes: dict[Path, tuple[int, int, str]] = {}
+        # Every download asks for its stage, and they come by the thousand.
         self._found: dict[StageName, Stage] = {}
         connection.execute(TABLES_SQL)
 
-    def query(self, sql: str, values: list[object] | None = None) -> list[tuple]:
-        """Run on a cursor of its own, so outside any session's transaction."""
+    def query(self, sql: str, values: Sequence[object] = ()) -> list[tuple]:
+        """Run on a cursor of its own, so outside any session's transaction.
+
+        A rollback undoes no stage and no file in Snowflake either.
+        """
         with self.cursor() as cursor:
-            return cursor.execute(sql, values or []).fetchall()
+            return cursor.execute(sql, values).fetchall()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of one's own to the same databases; to be closed after use."""
         return self._connection.cursor()
 
     def create(self, stage: Stage) -> None:
+        """Note a stage; its folder comes with the first file."""
         kind = "EXTERNAL" if stage.url else "INTERNAL"
         kind += " TEMPORARY" if stage.owner_session else ""
         kind += " NO CSE" if stage.encryption == SERVER_SIDE else ""
         self.query(
-            f"insert into {TABLE} (created_on, name, database_name, schema_name, url, has_credentials,"
-            " has_encryption_key, owner, comment, type, cloud, storage_integration, owner_role_type,"
-            " directory_enabled) values (now(), ?, ?, ?, ?, ?, 'N', 'SYSADMIN', ?, ?, ?, ?, 'ROLE', ?)",
+            f"insert into {TABLE} (created_on, name, database_name, schema_name, url,"
+            " has_credentials, has_encryption_key, owner, comment, type, cloud,"
+            " storage_integration, owner_role_type, directory_enabled)"
+            " values (now(), ?, ?, ?, ?, ?, 'N', 'SYSADMIN', ?, ?, ?, ?, 'ROLE', ?)",
             [
                 stage.name.name,
                 stage.name.database,
@@ -127,6 +136,7 @@ class StageStore:
         return stage
 
     def set_directory(self, name: StageName, enabled: bool) -> None:
+        """Give a stage a directory table, or take it away."""
         flag = "Y" if enabled else "N"
         self.query(
             f"update {TABLE} set directory_enabled = ? where {THIS_STAGE}", [flag, *name.parts]
@@ -145,7 +155,8 @@ class StageStore:
         """The stages of a schema, of a database, or all."""
         rows = self.query(
             f"select database_name, schema_name, name from {TABLE}"
-            " where database_name = coalesce(?, database_name) and schema_name = coalesce(?, schema_name)",
+            " where database_name = coalesce(?, database_name)"
+            " and schema_name = coalesce(?, schema_name)",
             [database, schema],
         )
         return [StageName(*row) for row in rows]
@@ -162,11 +173,8 @@ class StageStore:
     def folder(self, stage: Stage) -> Path:
         """Where its files are: an external stage's bucket is a folder below external/."""
         if stage.url:
-            parts = [
-                quote(part, safe=" ")
-                for part in re.sub(r"^\w+://", "", stage.url).split("/")
-                if part
-            ]
+            address = re.sub(r"^\w+://", "", stage.url)
+            parts = [quote(part, safe=" ") for part in address.split("/") if part]
             if any(part in (".", "..") for part in parts):
                 raise compilation_error(f"invalid URL '{stage.url}'")
             return self.root.joinpath("external", *parts)
@@ -190,12 +198,8 @@ class StageStore:
             if relative.startswith(prefix):
                 info = path.stat()
                 modified = dt.datetime.fromtimestamp(int(info.st_mtime), dt.UTC)
-                yield StagedFile(
-                    relative,
-                    info.st_size,
-                    modified,
-                    self._md5(path, info.st_size, info.st_mtime_ns),
-                )
+                md5 = self._md5(path, info.st_size, info.st_mtime_ns)
+                yield StagedFile(relative, info.st_size, modified, md5)
 
     def remove(self, stage: Stage, path: str) -> None:
         """Delete one file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from standin.errors import SqlError, compilation_error
+from standin.errors import UNSUPPORTED, SqlError, compilation_error, unsupported
 
 COMMENT = r"--[^\n]*(?:\n|$)|//[^\n]*(?:\n|$)|/\*.*?\*/"
 LEADING = re.compile(rf"(?:\s|{COMMENT})*", re.S)
@@ -14,10 +14,12 @@ SKIPPED = rf"{STRING}|\"(?:[^\"]|\"\")*\"|\$\$.*?\$\$|--[^\n]*|/\*.*?\*/"
 FILE_COMMAND = re.compile(r"(PUT|GET|LIST|LS|REMOVE|RM)\s", re.I)
 # Paths hold // and /*, so that in file commands only a -- after a blank begins a comment.
 PIECES_OF_FILE_COMMAND = re.compile(rf"({STRING})|((?<=\s)--[^\n]*|[\s;]+)|([^\s;'-]+|.)", re.S)
+# In both: kept as it is | a comment or a blank | anything else.
 PIECES = re.compile(
     rf"({STRING}|\"(?:[^\"]|\"\")*\"|\$\$.*?\$\$)|({COMMENT}|[\s;]+)|([^'\"$/;\s-]+|.)", re.S
 )
 PLACEHOLDER = re.compile(rf"({SKIPPED})|(\?)|(?<![:\w]):(\d+)\b", re.S)
+VALUES_ROW = re.compile(r"(.*\bVALUES\s*)(\(.*\))\s*$", re.I | re.S)
 TOKEN = re.compile(rf"({STRING})|([=(),])|([^\s=(),']+)", re.S)
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "f": "\f"}
 
@@ -28,15 +30,18 @@ Options = dict[str, Any]
 
 def strip_comments(sql: str) -> str:
     """The statement without comments, and without semicolons after it."""
-    body = sql[LEADING.match(sql).end() :]  # type: ignore[union-attr]
+    body = LEADING.sub("", sql, count=1)
     is_file_command = FILE_COMMAND.match(body)
-    if is_file_command:
+    if is_file_command:  # the one place where it may hold a comment of this kind
         body = re.sub(r"^(\w+\s+)/\*.*?\*/\s*", r"\1", body, flags=re.S)
-    kept, end = [], 0
-    for piece in (PIECES_OF_FILE_COMMAND if is_file_command else PIECES).finditer(body):
+    pieces = PIECES_OF_FILE_COMMAND if is_file_command else PIECES
+    kept = []
+    end = 0  # of the last piece that says something
+    for piece in pieces.finditer(body):
         is_comment = piece[2] and piece[2][0] in "-/"
         kept.append(" " if is_comment else piece[0])
-        end = end if piece[2] else len(kept)
+        if not piece[2]:
+            end = len(kept)
     return "".join(kept[:end])
 
 
@@ -68,23 +73,22 @@ def unquote_string(text: str) -> str:
     """'it''s' with its quotes -> it's; anything else unchanged."""
     if not (text.startswith("'") and text.endswith("'") and len(text) > 1):
         return text
-    inner = text[1:-1]
-    return re.sub(
-        r"''|\\(.)", lambda m: "'" if m[0] == "''" else ESCAPES.get(m[1], m[1]), inner, flags=re.S
-    )
+
+    def meant(match: re.Match[str]) -> str:
+        return "'" if match[0] == "''" else ESCAPES.get(match[1], match[1])
+
+    return re.sub(r"''|\\(.)", meant, text[1:-1], flags=re.S)
 
 
 def bound_literal(binding: dict[str, Any]) -> str:
     """One bound value, as the connector sends it, as SQL."""
-    kind, value = binding.get("type", "TEXT").upper(), binding.get("value")
+    kind = binding.get("type", "TEXT").upper()
+    value = binding.get("value")
     if value is None:
         return "null"
     if kind == "FIXED":
-        return (
-            str(value)
-            if re.fullmatch(r"-?\d+(\.\d+)?", str(value))
-            else f"{literal(value)}::number(38, 0)"
-        )
+        is_number = re.fullmatch(r"-?\d+(\.\d+)?", str(value))
+        return str(value) if is_number else f"{literal(value)}::number(38, 0)"
     if kind == "REAL":
         return f"{literal(value)}::float"
     if kind == "BOOLEAN":
@@ -99,11 +103,11 @@ def bound_literal(binding: dict[str, Any]) -> str:
 def _bound_moment(kind: str, value: str) -> str:
     import datetime as dt
 
-    number, *_ = value.split()
+    number, *_ = value.split()  # an offset may follow; the number is of UTC in any case
     if kind == "DATE":
-        day = dt.datetime.fromtimestamp(int(number) / 1000, dt.UTC).date()
+        day = dt.datetime.fromtimestamp(int(number) / 1000, dt.UTC).date()  # milliseconds
         return f"'{day}'::date"
-    microseconds = int(number) // 1000
+    microseconds = int(number) // 1000  # from nanoseconds; DuckDB keeps no finer ones
     moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds)
     if kind == "TIME":
         return f"'{moment.time()}'::time"
@@ -113,7 +117,10 @@ def _bound_moment(kind: str, value: str) -> str:
 
 
 def inline_bindings(sql: str, bindings: dict[str, dict[str, Any]]) -> str:
-    """The statement with each ? or :1 replaced by its value; those in strings and comments are left alone."""
+    """The statement with each ? or :1 replaced by its value.
+
+    Those in strings and comments are left alone.
+    """
     count = 0
 
     def replace(match: re.Match[str]) -> str:
@@ -129,6 +136,21 @@ def inline_bindings(sql: str, bindings: dict[str, dict[str, Any]]) -> str:
     return PLACEHOLDER.sub(replace, sql)
 
 
+def with_values(statement: str, bindings: dict[str, Any]) -> str:
+    """Bound values in place; where each holds a list, one row of VALUES for each of its items."""
+    if not any(isinstance(binding.get("value"), list) for binding in bindings.values()):
+        return inline_bindings(statement, bindings)
+    found = VALUES_ROW.match(statement)
+    if not found or PLACEHOLDER.search(found[1]):
+        raise unsupported("many rows of bound values in a statement other than INSERT … VALUES (…)")
+    n_rows = len(next(iter(bindings.values()))["value"])
+    written = []
+    for i in range(n_rows):
+        row = {key: {**listed, "value": listed["value"][i]} for key, listed in bindings.items()}
+        written.append(inline_bindings(found[2], row))
+    return found[1] + ", ".join(written)
+
+
 def without_values(sql: str) -> tuple[str, int]:
     """The statement with null for each ? or :1, and how many there are."""
     count = sum(1 for match in PLACEHOLDER.finditer(sql) if not match[1])
@@ -137,8 +159,10 @@ def without_values(sql: str) -> tuple[str, int]:
 
 def parse_options(text: str) -> Options:
     """'A = 1 B = (C = 'x')' -> {'A': '1', 'B': {'C': 'x'}}."""
-    tokens = [unquote_string(m[1]) if m[1] else m[0] for m in TOKEN.finditer(text)]
-    kinds = ["string" if m[1] else m[0] if m[2] else "word" for m in TOKEN.finditer(text)]
+    matches = list(TOKEN.finditer(text))
+    tokens = [unquote_string(match[0]) for match in matches]
+    # Of each token: "string", the sign itself, or "word".
+    kinds = ["string" if match[1] else (match[2] or "word") for match in matches]
     options, position = _options(tokens, kinds, 0)
     if position != len(tokens):
         raise compilation_error(f"syntax error: unexpected '{tokens[position]}'.")
@@ -146,6 +170,7 @@ def parse_options(text: str) -> Options:
 
 
 def _options(tokens: list[str], kinds: list[str], at: int) -> tuple[Options, int]:
+    """The options from position at to the end or the closing parenthesis, and where that is."""
     options: Options = {}
     while at < len(tokens) and kinds[at] != ")":
         if kinds[at] == ",":
@@ -153,7 +178,8 @@ def _options(tokens: list[str], kinds: list[str], at: int) -> tuple[Options, int
             continue
         if kinds[at] != "word" or at + 2 >= len(tokens) or kinds[at + 1] != "=":
             raise compilation_error(f"syntax error: unexpected '{tokens[at]}'.")
-        key, at = tokens[at].upper(), at + 2
+        key = tokens[at].upper()
+        at = at + 2
         if kinds[at] == "(":
             options[key], at = _options(tokens, kinds, at + 1)
             if at >= len(tokens):
@@ -179,7 +205,8 @@ def only(options: Options, known: set[str], statement: str) -> None:
     unknown = sorted(set(options) - known)
     if unknown:
         raise SqlError(
-            f"Unsupported feature in the local stand-in: option {', '.join(unknown)} of {statement}.",
-            2,
+            f"Unsupported feature in the local stand-in: option {', '.join(unknown)}"
+            f" of {statement}.",
+            UNSUPPORTED,
             "0A000",
         )

@@ -1,4 +1,10 @@
-"""Transactions as Snowflake has them, on DuckDB: one writer at a time, and a failed statement undoes only itself."""
+"""Transactions as Snowflake has them, on DuckDB.
+
+One writer at a time, and a failed statement undoes only itself. DuckDB alone would do neither: of
+two writers to one table it fails one with `Conflict on update!`, where Snowflake lets it wait; and
+after an error it gives the whole transaction up, so that a COMMIT keeps nothing, where Snowflake
+keeps what was written before.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +33,7 @@ class WriteLock:
         self._holder: Transaction | None = None
 
     async def acquire(self, transaction: Transaction) -> None:
+        """Wait for it, unless the transaction holds it. Raises SqlError after wait_s seconds."""
         if self._holder is transaction:
             return
         try:
@@ -34,14 +41,16 @@ class WriteLock:
                 await self._lock.acquire()
         except TimeoutError:
             raise SqlError(
-                f"Waited {self.wait_s:g} s for {self._holder or 'another writer'}, and gave up. Nothing was"
-                " changed. COMMIT or ROLLBACK there (or close that session), then run the statement again.",
+                f"Waited {self.wait_s:g} s for {self._holder or 'another writer'}, and gave up."
+                " Nothing was changed. COMMIT or ROLLBACK there (or close that session),"
+                " then run the statement again.",
                 LOCK_TIMEOUT,
                 "57014",
             ) from None
         self._holder = transaction
 
     def release(self, transaction: Transaction) -> None:
+        """Let the next writer in, if it is this transaction that writes."""
         if self._holder is transaction:
             self._holder = None
             self._lock.release()
@@ -50,13 +59,15 @@ class WriteLock:
 class Transaction:
     """The current transaction of one session, if there is one.
 
-    DuckDB's own transaction begins with the first write, so that reads before it see what others have committed,
-    and ends with an error; what was written before the error is then written again from the journal.
+    DuckDB's own transaction begins with the first write, so that reads before it see what others
+    have committed, and ends with an error; what was written before the error is then written again
+    from the journal.
     """
 
     def __init__(self, connection: FakeSnowflakeConnection, lock: WriteLock, label: str) -> None:
         self._duck = connection._duck_conn
-        self._lock, self._label = lock, label
+        self._lock = lock
+        self._label = label
         self.autocommit = True
         self.is_open = False
         self._writing = False
@@ -72,7 +83,8 @@ class Transaction:
         """BEGIN; within an open transaction it does nothing, as in Snowflake."""
         self._check_not_lost()
         if not self.is_open:
-            self.is_open, self._since = True, dt.datetime.now(dt.UTC)
+            self.is_open = True
+            self._since = dt.datetime.now(dt.UTC)
 
     async def commit(self) -> None:
         """COMMIT; raises if the transaction was lost before."""
@@ -83,7 +95,8 @@ class Transaction:
             except SqlError:
                 await self._abandon("COMMIT failed")
                 raise
-        after, self._on_commit = self._on_commit, []
+        after = self._on_commit
+        self._on_commit = []
         self._close()
         for action in after:
             await run_in_threadpool(action)
@@ -106,6 +119,7 @@ class Transaction:
         try:
             return await run_in_threadpool(action)
         except SqlError:
+            # To DuckDB an error of a SELECT is an error too: the transaction is gone.
             if self._writing:
                 await self._write_again()
             raise
@@ -123,7 +137,7 @@ class Transaction:
             result = await self._write(action)
         except BaseException:
             if alone:
-                await self.rollback()
+                await self.rollback()  # nobody else would
             raise
         if on_commit:
             self._on_commit.append(on_commit)
@@ -154,7 +168,12 @@ class Transaction:
             self._lock.release(self)
 
     async def _write_again(self) -> None:
-        """After an error: back to where the transaction was before the failed statement."""
+        """After an error: back to where the transaction was before the failed statement.
+
+        There is no way back but forward: DuckDB has no savepoints. The lock was held all the time,
+        so nobody else has written, and a statement that changes another number of rows than at
+        first holds random() or the time. Then nothing is kept, and the client is told so.
+        """
         if self._writing:
             await self._in_thread(self._duck.rollback)
             self._writing = False
@@ -167,13 +186,13 @@ class Transaction:
             try:
                 result = await run_in_threadpool(action)
             except SqlError as error:
-                return await self._abandon(
-                    f"an earlier statement could not be repeated: {error.msg}"
-                )
+                await self._abandon(f"an earlier statement could not be repeated: {error.msg}")
+                return
             if result.affected != affected:
-                return await self._abandon(
+                await self._abandon(
                     "an earlier statement, repeated, changed another number of rows"
                 )
+                return
 
     async def _abandon(self, why: str) -> None:
         await self.lose(f"after a failed statement the transaction could not be kept ({why})")
@@ -186,14 +205,19 @@ class Transaction:
         await run_in_threadpool(guarded)
 
     def _close(self) -> None:
-        self.is_open = self._writing = False
-        self._journal, self._on_commit = [], []
+        self.is_open = False
+        self._writing = False
+        self._journal = []
+        self._on_commit = []
         self._lock.release(self)
 
     def _check_not_lost(self, forget: bool = False) -> None:
         if not self._lost:
             return
-        message = f"The transaction was rolled back: {self._lost}. Nothing of it is kept. ROLLBACK, then start again."
+        message = (
+            f"The transaction was rolled back: {self._lost}."
+            " Nothing of it is kept. ROLLBACK, then start again."
+        )
         if forget:
             self._lost = None
         raise SqlError(message, TRANSACTION_LOST, "40000")

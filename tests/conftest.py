@@ -12,9 +12,11 @@ import pytest
 
 import standin
 
-# a shell that starts pytest in the background lets it ignore Ctrl-C, and with it all that the tests start
+# A shell that starts pytest in the background lets it ignore Ctrl-C, and with it all that the
+# tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# small networks and many processes: one compute thread each is faster, and steady on a busy machine
+# Small networks and many processes: one compute thread each is faster, and steady on a busy
+# machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
@@ -48,12 +50,10 @@ def connect(running_standin: standin.Server) -> Iterator[Connect]:
     opened: list[SnowflakeConnection] = []
 
     def connect(**more: object) -> SnowflakeConnection:
-        opened.append(
-            snowflake.connector.connect(
-                **standin.connection_parameters(running_standin.root), **more
-            )
-        )
-        return opened[-1]
+        parameters = standin.connection_parameters(running_standin.root)
+        connection = snowflake.connector.connect(**parameters, **more)
+        opened.append(connection)
+        return connection
 
     yield connect
     for connection in opened:

@@ -1,4 +1,7 @@
-"""The notebooks in JupyterLab, as a reader meets them: opened, run, stepped through, restarted, and ended by Ctrl-C."""
+"""The notebooks in JupyterLab, as a reader meets them.
+
+Opened, run, stepped through, restarted, and ended by Ctrl-C.
+"""
 
 import json
 import sys
@@ -6,11 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from subprocess import Popen
 
 import nbformat
 import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from playwright.sync_api import Page
 from scenery.browsing import chromium, keep_screenshot
 from scenery.lab import (
     PANEL,
@@ -33,40 +38,46 @@ from helpers.snowflake.connection import connect, execute
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 MAKE_LAB = [sys.executable, "-m", "helpers", "lab"]  # what `make lab` runs
 TRAINING = {"n_epochs": 4, "batch_size": 8, "arch": "resnet18", "image_size": 32, "augmentation": 0}
-# pictures, bars and controls at least, and what the outputs must say
-EXPECTED = {
-    "01_set_up_snowflake": (1, 0, 0, ["Connected to the local stand-in", "36 added", "12 added"]),
-    "02_train_model": (2, 1, 0, ["36 images, classes: hat", "epoch 4/4: 100%", "model_trained.pt: resnet18"]),
-    "03_run_inference": (0, 1, 0, ["LocalCluster", "Connection method", "12/12", "No image failed."]),
-    "04_review_results": (9, 0, 4, ["accuracy_95", "report.html", "true class"]),
-    "05_write_back": (0, 0, 0, ["12 predictions, 12 staged: 12 updated", "nothing to change"]),
-    "06_clean_up": (0, 0, 0, ["12 rows in", "Database CLOTHING is dropped.", "still exists: False"]),
-}  # fmt: skip
+DASK_TAB = "li.lm-TabBar-tab[data-id='dask-dashboard-launcher']"
+# what the outputs must show, so many at least, and say
+SHOWN = {
+    "01_set_up_snowflake": {"pictures": 1},
+    "02_train_model": {"pictures": 2, "bars": 1},
+    "03_run_inference": {"bars": 1},
+    "04_review_results": {"pictures": 9, "controls": 4},
+    "05_write_back": {},
+    "06_clean_up": {},
+}
+SAID = {
+    "01_set_up_snowflake": ["Connected to the local stand-in", "36 added", "12 added"],
+    "02_train_model": ["36 images, classes: hat", "epoch 4/4: 100%", "model_trained.pt: resnet18"],
+    "03_run_inference": ["LocalCluster", "Connection method", "12/12", "No image failed."],
+    "04_review_results": ["accuracy_95", "report.html", "true class"],
+    "05_write_back": ["12 predictions, 12 staged: 12 updated", "nothing to change"],
+    "06_clean_up": ["12 rows in", "Database CLOTHING is dropped.", "still exists: False"],
+}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A reader's machine on which nothing has run yet."""
     dashboard = f"127.0.0.1:{free_port()}"  # 8787 may be taken on a busy machine
-    lab_settings = {
-        "@jupyterlab/notebook-extension:tracker": {
-            "windowingMode": "none"
-        },  # cells out of sight stay in the page
-        "dask-labextension:plugin": {"defaultURL": f"http://{dashboard}"},
-    }
-    with readers_machine(
-        tmp_path_factory.mktemp("home"), train=12, test=4, TUTORIAL_DASHBOARD=dashboard
-    ) as home:
+    folder = tmp_path_factory.mktemp("home")
+    with readers_machine(folder, train=12, test=4, TUTORIAL_DASHBOARD=dashboard) as home:
         images = {"images": str(home / "garments")}
         copy_notebooks(home, {"01_set_up_snowflake": images, "02_train_model": TRAINING})
-        for (
-            name,
-            values,
-        ) in lab_settings.items():  # as a reader's own, which go before the project's
-            path = home / ".jupyter" / "settings" / f"{name.replace(':', '/')}.jupyterlab-settings"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(values))
+        # as a reader's own settings, which go before the project's
+        settings = home / ".jupyter" / "settings"
+        whole = {"windowingMode": "none"}  # cells out of sight stay in the page
+        write_settings(settings / "@jupyterlab" / "notebook-extension", "tracker", whole)
+        panel = {"defaultURL": f"http://{dashboard}"}
+        write_settings(settings / "dask-labextension", "plugin", panel)
         yield home
+
+
+def write_settings(folder: Path, plugin: str, values: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{plugin}.jupyterlab-settings").write_text(json.dumps(values))
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +132,11 @@ def test_run_all_shows_what_the_notebook_promises(open_notebook, name):
     notebook.run_all()
     shown = notebook.shown()
     notebook.keep_screenshot(f"lab-{name}")
-    pictures, bars, controls, texts = EXPECTED[name]
     assert shown["drawings"] >= 1, "the picture at the top is missing"
-    assert (
-        shown["pictures"] >= pictures and shown["bars"] >= bars and shown["controls"] >= controls
-    ), shown
+    for kind, n in SHOWN[name].items():
+        assert shown[kind] >= n, shown
     said = shown["text"].replace("\u2007", " ")
-    assert not [text for text in texts if text not in said], said
+    assert not [text for text in SAID[name] if text not in said], said
 
 
 def test_stepping_through_inference_connects_the_dask_panel(open_notebook, prepared):
@@ -139,27 +148,19 @@ def test_stepping_through_inference_connects_the_dask_panel(open_notebook, prepa
         if "loaded_models(client)" in notebook.last_run():
             connect_dask_panel(notebook.page)
             keep_screenshot(notebook.page, "lab-dask-panel")
-            notebook.page.locator(
-                "li.lm-TabBar-tab[data-id='dask-dashboard-launcher']"
-            ).click()  # fold it again
-    assert [cell["number"] for cell in notebook.cells() if cell["source"]] == list(
-        range(1, n_code(notebook) + 1)
-    )
+            notebook.page.locator(DASK_TAB).click()  # fold it again
+    numbers = [cell["number"] for cell in notebook.cells() if cell["source"]]
+    assert numbers == list(range(1, len(numbers) + 1))
     assert "No image failed." in notebook.shown()["text"]
 
 
-def n_code(notebook: LabPage) -> int:
-    return sum(bool(cell["source"]) for cell in notebook.cells())
-
-
-def connect_dask_panel(page) -> None:
+def connect_dask_panel(page: Page) -> None:
     """The panel finds the cluster by itself, and one of its plots opens beside the notebook."""
-    page.locator("li.lm-TabBar-tab[data-id='dask-dashboard-launcher']").click()
+    page.locator(DASK_TAB).click()
     page.locator("#dask-dashboard-launcher button:has-text('Task Stream'):enabled").click()
     frame = page.frame_locator("iframe[src*='individual-task-stream']")
     frame.locator(".bk-Figure, .bk-GridBox, [class*='bk-']").first.wait_for()
-    notebook = page.locator("li.lm-TabBar-tab[title*='03_run_inference.ipynb']")
-    notebook.click()
+    page.locator("li.lm-TabBar-tab[title*='03_run_inference.ipynb']").click()
 
 
 def test_kernel_restart_in_the_middle_loses_nothing(open_notebook, prepared, lab):
@@ -174,20 +175,24 @@ def test_kernel_restart_in_the_middle_loses_nothing(open_notebook, prepared, lab
     gone_within(30, lambda: workers(lab.process))
 
 
-def workers(process) -> list[psutil.Process]:
+def workers(process: Popen) -> list[psutil.Process]:
     """The Dask processes below a process."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            found += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
     return found
 
 
 def gone_within(seconds: float, remaining: Callable[[], list]) -> None:
+    """Fails if some still remain after so many seconds."""
     deadline = time.monotonic() + seconds
-    while left := remaining():
+    left = remaining()
+    while left:
         assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.2)
+        left = remaining()
 
 
 def test_planted_error_is_noticed(open_notebook, home):
@@ -205,8 +210,8 @@ def write_notebook(path: Path, cells: list) -> None:
 
 
 CLUSTER = """\
-from helpers.cluster import start_cluster
-from helpers.snowflake import connect
+from helpers.cluster.start import start_cluster
+from helpers.snowflake.connection import connect
 connection = connect("local")
 client = start_cluster("local", 1)
 "ready" if connection else None"""
@@ -214,7 +219,7 @@ client = start_cluster("local", 1)
 
 @pytest.mark.parametrize("command", [MAKE_LAB, lab_command([])], ids=["make lab", "jupyter lab"])
 def test_ctrl_c_stops_all_that_was_started(browser, tmp_path, command):
-    """With `make lab` also the stand-in; the one that a notebook started in a plain JupyterLab goes on."""
+    """With `make lab` also the stand-in; the one that a plain JupyterLab started goes on."""
     root = tmp_path / ".sandbox"
     environment = {
         "TUTORIAL_HOME": str(tmp_path),
@@ -228,18 +233,13 @@ def test_ctrl_c_stops_all_that_was_started(browser, tmp_path, command):
             notebook = LabPage(browser.new_page(), lab, "cluster")
             notebook.run_all()
             assert "ready" in notebook.shown()["text"] and workers(lab.process)
-            server, started = (
-                standin.status(root),
-                psutil.Process(lab.process.pid).children(recursive=True),
-            )
+            server = standin.status(root)
+            assert server
+            children = psutil.Process(lab.process.pid).children(recursive=True)
+            started = [process for process in children if process.pid != server.pid]
             status = end(lab.process)
         assert status == 0
-        gone_within(
-            30,
-            lambda: [
-                process for process in started if process.is_running() and process.pid != server.pid
-            ],
-        )
+        gone_within(30, lambda: [process for process in started if process.is_running()])
         assert (standin.status(root) is None) == (command is MAKE_LAB)
     finally:
         standin.stop(root)

@@ -1,4 +1,4 @@
-"""The published pages in a browser: whole, quiet, readable on a phone, in the dark and without a mouse."""
+"""The published pages in a browser: whole, quiet, readable on a phone, in the dark, by keyboard."""
 
 import functools
 import hashlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urldefrag, urlsplit
 
 import pytest
+from playwright.sync_api import ConsoleMessage, Page, Request, Response
 from scenery.browsing import chromium, keep_screenshot
 from scenery.surroundings import readers_machine, unavailable
 
@@ -33,12 +34,15 @@ TRAINING = {
         "augmentation": 0,
     }
 }
-AXE, AXE_SHA256 = "4.10.3", "880970c081707360e64f34cea25ff91892f5bc95675b0776925b9709dd8a68bb"
+AXE = "4.10.3"
+AXE_SHA256 = "880970c081707360e64f34cea25ff91892f5bc95675b0776925b9709dd8a68bb"
 # of every page: what a reader sees or follows, and where it leads
 FACTS = """() => ({
     title: document.title,
     headings: [...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => +h.tagName[1]),
-    images: [...document.images].map(i => ({src: i.src, alt: i.alt, shown: i.complete && i.naturalWidth > 0})),
+    images: [...document.images].map(
+        i => ({src: i.src, alt: i.alt, shown: i.complete && i.naturalWidth > 0})
+    ),
     links: [...document.querySelectorAll('a[href]')].map(a => a.href),
     ids: [...document.querySelectorAll('[id]')].map(e => e.id),
     language: document.documentElement.lang,
@@ -68,12 +72,11 @@ def address(site):
     """Serves the pages, and nothing else, on loopback."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, format: str, *args: object) -> None:
             """Keep the test's output short."""
 
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Handler, directory=str(site))
-    )
+    handler = functools.partial(Handler, directory=str(site))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
@@ -88,21 +91,11 @@ def browser():
 
 @pytest.fixture(scope="module")
 def visits(browser, address) -> dict[str, dict]:
-    """What each page holds, by its path, from following every link that begins at the start page."""
-    page, visits, complaints = browser.new_page(), {}, []
+    """What each page holds, by its path, from following every link from the start page."""
+    page = browser.new_page()
+    complaints = complaints_of(page, address)
+    visits = {}
     waiting = ["search.html", "index.html"]  # a form leads to the first
-    page.on(
-        "console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None
-    )
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
-    page.on(
-        "response", lambda r: complaints.append(f"{r.status}: {r.url}") if r.status >= 400 else None
-    )
-    page.on(
-        "request",
-        lambda r: complaints.append(f"left: {r.url}") if not local(r.url, address) else None,
-    )
     while waiting:
         path = waiting.pop()
         if path in visits:
@@ -110,16 +103,36 @@ def visits(browser, address) -> dict[str, dict]:
         page.goto(address + path, wait_until="networkidle")
         visits[path] = page.evaluate(FACTS) | {"complaints": complaints.copy()}
         complaints.clear()
-        inside = [
-            urldefrag(link).url.removeprefix(address)
-            for link in visits[path]["links"]
-            if link.startswith(address)
-        ]
-        waiting += [
-            link or "index.html" for link in inside if (link or "index.html").endswith(".html")
-        ]
+        for link in visits[path]["links"]:
+            target = urldefrag(link).url.removeprefix(address) or "index.html"
+            if link.startswith(address) and target.endswith(".html"):
+                waiting.append(target)
     page.close()
     return visits
+
+
+def complaints_of(page: Page, address: str) -> list[str]:
+    """A list that grows while the page loads: errors, failed requests, and ones that leave."""
+    complaints = []
+
+    def console(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            complaints.append(message.text)
+
+    def response(answer: Response) -> None:
+        if answer.status >= 400:
+            complaints.append(f"{answer.status}: {answer.url}")
+
+    def request(asked: Request) -> None:
+        if not local(asked.url, address):
+            complaints.append(f"left: {asked.url}")
+
+    page.on("console", console)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda asked: complaints.append(f"failed: {asked.url}"))
+    page.on("response", response)
+    page.on("request", request)
+    return complaints
 
 
 def local(url: str, address: str) -> bool:
@@ -152,15 +165,11 @@ def test_links_and_anchors_lead_somewhere(site, visits, address):
 
 def test_pictures_are_there_and_described(visits):
     images = [(path, image) for path, facts in visits.items() for image in facts["images"]]
-    assert not [
-        (path, image) for path, image in images if not image["shown"] or len(image["alt"]) < 15
-    ]
-    outputs = [
-        path for path, image in images if re.search(r"/_images/[0-9a-f]{40,}\.", image["src"])
-    ]
-    assert (
-        outputs.count("notebooks/04_review_results.html") >= 9
-    )  # and none of them is in the repository
+    for path, image in images:
+        assert image["shown"] and len(image["alt"]) >= 15, (path, image)
+    output = re.compile(r"/_images/[0-9a-f]{40,}\.")  # in no folder of the repository
+    outputs = [path for path, image in images if output.search(image["src"])]
+    assert outputs.count("notebooks/04_review_results.html") >= 9
     assert not [path for path, image in images if image["alt"].startswith(("http", "../"))]
 
 
@@ -179,21 +188,15 @@ def test_chapters_show_what_the_run_printed(visits, home):
     assert "LocalCluster" in chapters["notebooks/03_run_inference.html"]
     assert "epoch 2/2: 100%" in chapters["notebooks/02_train_model.html"]  # the bar's last words
     assert "need a running kernel" in chapters["notebooks/04_review_results.html"]
-    assert (
-        f"{review['accuracy']:.3f}" in chapters["figures.html"] and run in chapters["figures.html"]
-    )
-    assert chapters["figures.html"].count("Not measured on the machine that built these pages") == 4
+    figures = chapters["figures.html"]
+    assert f"{review['accuracy']:.3f}" in figures and run in figures
+    assert figures.count("Not measured on the machine that built these pages") == 4
     assert "SnowflakeImageFolder" in chapters["api.html"] and "merge into" in chapters["sql.html"]
-    assert (
-        "SNOWFLAKE_ACCOUNT" in chapters["account.html"]
-        and "weights_only" in chapters["model/README.html"]
-    )
+    assert "SNOWFLAKE_ACCOUNT" in chapters["account.html"]
+    assert "weights_only" in chapters["model/README.html"]
     for path, text in chapters.items():
-        assert (
-            str(home) not in text
-            and str(config.PROJECT_ROOT) not in text
-            and "Traceback" not in text
-        ), path
+        for unwanted in (str(home), str(config.PROJECT_ROOT), "Traceback"):
+            assert unwanted not in text, path
 
 
 def test_nothing_is_wider_than_a_phone(browser, address, visits):
@@ -215,67 +218,58 @@ def axe() -> str:
         if not shutil.which("npm"):
             unavailable("npm is missing, which fetches axe-core")
         with tempfile.TemporaryDirectory() as folder:
-            packing = subprocess.run(
-                ["npm", "pack", f"axe-core@{AXE}", "--silent"],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
+            pack = ["npm", "pack", f"axe-core@{AXE}", "--silent"]
+            packing = subprocess.run(pack, cwd=folder, capture_output=True, text=True, timeout=120)
             if packing.returncode:
                 unavailable(f"npm could not fetch axe-core@{AXE}: {packing.stderr}")
             with tarfile.open(next(Path(folder).glob("*.tgz"))) as package:
-                source = package.extractfile("package/axe.min.js").read()
+                member = package.extractfile("package/axe.min.js")
+                assert member
+                source = member.read()
         kept.parent.mkdir(exist_ok=True)
         partial = kept.with_suffix(f".{os.getpid()}")
         partial.write_bytes(source)
         partial.rename(kept)
-    assert hashlib.sha256(kept.read_bytes()).hexdigest() == AXE_SHA256, (
-        f"{kept} is not the pinned axe-core: delete it"
-    )
+    digest = hashlib.sha256(kept.read_bytes()).hexdigest()
+    assert digest == AXE_SHA256, f"{kept} is not the pinned axe-core: delete it"
     return kept.read_text()
 
 
-def findings(page, axe: str) -> list[str]:
+def findings(page: Page, axe: str) -> list[str]:
     """Serious and critical findings of axe-core on the page as it is."""
     page.evaluate(axe)
-    violations = page.evaluate(
-        "async () => (await axe.run({resultTypes: ['violations']})).violations"
-    )
-    return [
-        f"{violation['id']}: {node['html'][:200]} ({node['any'][:1] and node['any'][0]['message']})"
-        for violation in violations
-        if violation["impact"] in ("serious", "critical")
-        for node in violation["nodes"]
-    ]
+    run = "async () => (await axe.run({resultTypes: ['violations']})).violations"
+    found = []
+    for violation in page.evaluate(run):
+        if violation["impact"] not in ("serious", "critical"):
+            continue
+        for node in violation["nodes"]:
+            why = [check["message"] for check in node["any"][:1]]
+            found.append(f"{violation['id']}: {node['html'][:200]} {why}")
+    return found
 
 
 @pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 1280), ("light", 360)])
 def test_axe_finds_nothing_serious(browser, address, visits, axe, scheme, width):
-    page, found = (
-        browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme),
-        {},
-    )
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    found = {}
     for path in visits:
         page.goto(address + path, wait_until="load")
         found[path] = findings(page, axe)
         if width > 360:
             keep_screenshot(page, f"page-{Path(path).stem}-{scheme}")
     page.close()
-    assert not {path: list_[:5] for path, list_ in found.items() if list_}
+    assert not {path: said[:5] for path, said in found.items() if said}
 
 
 def test_axe_would_find_something(browser, address, axe):
     page = browser.new_page()
     page.goto(address)
-    page.evaluate(
-        "document.querySelector('article').innerHTML += '<img src=x.png><p style=\"color:#eee\">faint</p>'"
-    )
-    said = findings(page, axe)
+    wrong = """<img src=x.png><p style="color:#eee">faint</p>"""
+    page.evaluate(f"document.querySelector('article').innerHTML += '{wrong}'")
+    kinds = {said.partition(":")[0] for said in findings(page, axe)}
     page.close()
-    assert any(s.startswith("image-alt") for s in said) and any(
-        s.startswith("color-contrast") for s in said
-    )
+    assert {"image-alt", "color-contrast"} <= kinds
 
 
 def test_search_finds_a_chapter(browser, address):
@@ -284,9 +278,8 @@ def test_search_finds_a_chapter(browser, address):
     page.locator("input[name=q]").first.fill("directory table")
     page.keyboard.press("Enter")
     page.wait_for_selector("#search-results li a", timeout=30_000)
-    hits = page.locator("#search-results li a").evaluate_all(
-        "links => links.map(link => link.href)"
-    )
+    links = page.locator("#search-results li a")
+    hits = links.evaluate_all("links => links.map(link => link.href)")
     page.close()
     assert any("01_set_up_snowflake.html" in hit for hit in hits)
 
@@ -296,11 +289,10 @@ def test_keyboard_reaches_content_and_scrolling_regions(browser, address):
     page.goto(address + "notebooks/04_review_results.html", wait_until="load")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.innerText.trim()").lower() == "skip to content"
-    regions = "[...document.querySelectorAll('article *')].filter(e => e.scrollWidth > e.clientWidth + 1 && "
-    regions += "['auto', 'scroll'].includes(getComputedStyle(e).overflowX))"
-    assert page.evaluate(f"{regions}.length") > 0
-    assert (
-        page.evaluate(f"{regions}.filter(e => e.tabIndex < 0).map(e => e.outerHTML.slice(0, 200))")
-        == []
-    )
+    scrolling = """[...document.querySelectorAll('article *')].filter(e =>
+        e.scrollWidth > e.clientWidth + 1
+        && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX))"""
+    assert page.evaluate(f"{scrolling}.length") > 0
+    unreachable = "filter(e => e.tabIndex < 0).map(e => e.outerHTML.slice(0, 200))"
+    assert page.evaluate(f"{scrolling}.{unreachable}") == []
     page.close()

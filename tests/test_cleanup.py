@@ -2,7 +2,8 @@
 
 import pyarrow.parquet as pq
 import pytest
-from scenery.predictions import PATHS, draw_files, make_run, make_tables, tables_of
+from scenery.predictions import PATHS, draw_files, make_run, tables_of
+from scenery.tables import make_tables
 
 from helpers.snowflake.cleanup import database_exists, drop_everything, export, listing
 from helpers.snowflake.connection import connect, execute, run_file
@@ -37,15 +38,12 @@ def test_predictions_and_log_are_kept_as_files(connection, tmp_path):
         "clothing_prediction_log": len(log),
         "clothing_failure": 2,
     }
-    kept = pq.read_table(tmp_path / "export" / "clothing_test.parquet").to_pylist()
-    found = {
-        (row["RELATIVE_PATH"], row["TYPE"], row["CONFIDENCE"], row["PRED_TIMESTAMP"])
-        for row in kept
-    }
+    columns = ["RELATIVE_PATH", "TYPE", "CONFIDENCE", "PRED_TIMESTAMP"]
+    kept = pq.read_table(tmp_path / "export" / "clothing_test.parquet", columns=columns)
+    found = {tuple(row.values()) for row in kept.to_pylist()}
     assert found == {(row[0], *row[2:]) for row in images}
-    assert pq.read_table(tmp_path / "export" / "clothing_prediction_log.parquet").num_rows == len(
-        log
-    )
+    kept_log = pq.read_table(tmp_path / "export" / "clothing_prediction_log.parquet")
+    assert kept_log.num_rows == len(log)
 
 
 def test_everything_goes_and_a_second_time_is_fine(connection, tmp_path):

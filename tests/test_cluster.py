@@ -1,10 +1,16 @@
-"""start_cluster and send_model on real schedulers and worker processes; test_saturn.py has Saturn Cloud."""
+"""start_cluster and send_model on real schedulers and worker processes.
+
+test_saturn.py has Saturn Cloud.
+"""
 
 import os
+import select
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import dask
@@ -17,13 +23,13 @@ from scenery.remote_cluster import RemoteCluster
 from helpers import model as models
 from helpers.cluster.elsewhere import version_skew
 from helpers.cluster.loading import loaded_models, send_model
+from helpers.cluster.predictor import TURNS, gpu_turn
 from helpers.cluster.start import SLOTS, start_cluster
 from helpers.cluster.task import Batch, classify_batch
 from helpers.files import digest_of
 
-pytestmark = pytest.mark.timeout(
-    900
-)  # what may take minutes on a busy machine is to import torch in each process
+# what may take minutes on a busy machine is to import torch in each process
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +45,9 @@ def checkpoints(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def remote():
-    """A scheduler with one worker, as an operator starts them: given by address, with Dask's own settings."""
-    with LocalCluster(
-        n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
-    ) as cluster:
+    """A scheduler with one worker, as an operator starts them: with Dask's own settings."""
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(**options) as cluster:
         yield cluster
 
 
@@ -117,9 +122,8 @@ def test_a_restarted_local_worker_takes_the_model_that_was_sent_and_no_other(che
         os.replace(shutil.copy(checkpoints[1], tmp_path / "new.pt"), path)
         client.restart(timeout=300)
         assert list(loaded_models(client).values()) == [""]
-        with pytest.raises(
-            RuntimeError, match=r"send_model before classify, and again if its file has changed"
-        ):
+        named = "send_model before classify, and again if its file has changed"
+        with pytest.raises(RuntimeError, match=named):
             client.submit(classify_batch, Batch([], [], digest)).result()
         path.unlink()
         client.restart(timeout=300)
@@ -133,7 +137,7 @@ def test_errors_name_the_value_and_the_remedy():
 
 def test_a_silent_address_is_named(monkeypatch):
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "1s")
-    code = "from helpers.cluster import start_cluster; start_cluster('tcp://127.0.0.1:9')"
+    code = "from helpers.cluster.start import start_cluster; start_cluster('tcp://127.0.0.1:9')"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in said
 
@@ -143,8 +147,9 @@ def test_local_workers_do_not_inherit_secrets(no_cluster_named, monkeypatch):
         "SNOWFLAKE_USER": "s3cret-1",
         "SNOWFLAKE_PRIVATE_KEY_FILE_PWD": "s3cret-2",
         "SATURN_TOKEN": "s3cret-3",
+        "AZURE_STORAGE_KEY": "s3cret-5",
+        "AZURE_STORAGE_CONNECTION_STRING": "s3cret-6",
     }
-    secrets |= {"AZURE_STORAGE_KEY": "s3cret-5", "AZURE_STORAGE_CONNECTION_STRING": "s3cret-6"}
     kept = {"COMPUTE_THREADS", "PATH", "TUTORIAL_BACKEND"}
     monkeypatch.setenv("TUTORIAL_BACKEND", "local")
     for name, value in secrets.items():
@@ -168,24 +173,32 @@ def elsewhere(tmp_path_factory):
 
 
 def test_a_cluster_object_is_taken_as_it_is(remote):
-    """As those of Kubernetes, Coiled and SSH are. This one's scheduler is in this process, which keeps its modules."""
-    package, path = sys.modules["helpers"], list(sys.path)
+    """As those of Kubernetes, Coiled and SSH are.
+
+    This one's scheduler is in this process, which keeps its modules.
+    """
+    package = sys.modules["helpers"]
+    path = list(sys.path)
     with start_cluster(remote) as client:
         assert version_skew(client) == []
-        assert all(
-            "helpers.zip" in file
-            for file in client.run(lambda: __import__("helpers").__file__).values()
-        )
+        files = client.run(lambda: __import__("helpers").__file__).values()
+        assert all("helpers.zip" in file for file in files)
     assert sys.modules["helpers"] is package and sys.path == path
     assert remote.scheduler.status.name == "running"
 
 
+def test_workers_get_what_they_need_and_no_programs(elsewhere):
+    with start_cluster(elsewhere.address, wait_s=300) as client:
+        assert all(client.run(lambda: find_spec("helpers.cluster.predictor") is not None).values())
+        assert all(client.run(lambda: find_spec("helpers.commands") is None).values())
+
+
 def test_other_versions_on_a_worker_are_named_before_it_gets_work(elsewhere, tmp_path):
     """A worker on which another torch is installed."""
-    (tmp_path / "torch-1.0.0.dist-info").mkdir()
-    (tmp_path / "torch-1.0.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: torch\nVersion: 1.0.0\n"
-    )
+    other_torch = tmp_path / "torch-1.0.0.dist-info"
+    other_torch.mkdir()
+    metadata = "Metadata-Version: 2.1\nName: torch\nVersion: 1.0.0\n"
+    (other_torch / "METADATA").write_text(metadata)
     path = elsewhere.environment["PYTHONPATH"]
     elsewhere.environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), path])
     with Client(elsewhere.address) as client:
@@ -193,9 +206,8 @@ def test_other_versions_on_a_worker_are_named_before_it_gets_work(elsewhere, tmp
         before = list(client.nthreads())
     elsewhere.scale(2)
     elsewhere.environment["PYTHONPATH"] = path
-    with pytest.raises(
-        RuntimeError, match=rf"torch \({torch.__version__.split('+')[0]} here, 1.0.0 on 1 of 3\)"
-    ):
+    here = torch.__version__.split("+")[0]
+    with pytest.raises(RuntimeError, match=rf"torch \({here} here, 1.0.0 on 1 of 3\)"):
         start_cluster(elsewhere.address, 2, wait_s=300)
     with Client(elsewhere.address) as client:
         (other,) = set(client.nthreads()) - set(before)
@@ -204,20 +216,16 @@ def test_other_versions_on_a_worker_are_named_before_it_gets_work(elsewhere, tmp
 
 
 def test_another_python_is_named(elsewhere, monkeypatch):
-    monkeypatch.setattr(
-        "distributed.versions.sys",
-        SimpleNamespace(**vars(sys) | {"version_info": (3, 99, 1, "final", 0)}),
-    )
-    with pytest.raises(
-        RuntimeError, match=r"python \(3\.99\.1 here, 3\.\d+\.\d+ on 2 of 2\).*requirements.txt"
-    ):
+    another = SimpleNamespace(**vars(sys) | {"version_info": (3, 99, 1, "final", 0)})
+    monkeypatch.setattr("distributed.versions.sys", another)
+    named = r"python \(3\.99\.1 here, 3\.\d+\.\d+ on 2 of 2\).*requirements.txt"
+    with pytest.raises(RuntimeError, match=named):
         start_cluster(elsewhere.address)
 
 
 def test_a_scheduler_without_workers_is_named(elsewhere):
-    with pytest.raises(
-        ConnectionError, match=f"of 9 workers came to the scheduler at {elsewhere.address} in 0.1 s"
-    ):
+    named = f"of 9 workers came to the scheduler at {elsewhere.address} in 0.1 s"
+    with pytest.raises(ConnectionError, match=named):
         start_cluster(elsewhere.address, 9, wait_s=0.1)
 
 
@@ -250,9 +258,8 @@ def test_tls_is_used_where_it_is_configured(encrypted, monkeypatch):
 
 def test_tls_without_certificates_or_with_foreign_ones_is_named(encrypted, tmp_path):
     cluster, _ = encrypted
-    with pytest.raises(
-        ConnectionError, match=rf"at {cluster.address} \(TypeError.*distributed\.comm\.tls"
-    ):
+    named = rf"at {cluster.address} \(TypeError.*distributed\.comm\.tls"
+    with pytest.raises(ConnectionError, match=named):
         start_cluster(cluster.address)
     foreign = configured(Authority(tmp_path)) | {"distributed.comm.timeouts.connect": "2s"}
     with (
@@ -260,3 +267,85 @@ def test_tls_without_certificates_or_with_foreign_ones_is_named(encrypted, tmp_p
         pytest.raises(ConnectionError, match=f"No Dask scheduler answers at {cluster.address}"),
     ):
         start_cluster(cluster.address)
+
+
+USER = """
+import os, sys, torch
+from helpers.cluster.predictor import gpu_turn
+
+os.umask(0o077)
+os.seteuid(int(sys.argv[1]))
+print("asks", flush=True)
+with gpu_turn(torch.device("cuda", 0)):
+    print("computes", flush=True)
+    sys.stdin.readline()
+"""
+
+
+class User:
+    """A process of another user of this machine, who takes a turn at the GPU until told to end."""
+
+    def __init__(self, user_id: int, temporary: Path):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", USER, str(user_id)],
+            env=os.environ | {"TMPDIR": str(temporary)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "User":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def says(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def is_silent_for(self, seconds: float) -> bool:
+        stdout = self.process.stdout
+        assert stdout
+        ready, _, _ = select.select([stdout], [], [], seconds)
+        return not ready
+
+    def end(self) -> int:
+        self.process.communicate("\n")
+        return self.process.returncode
+
+
+@pytest.fixture
+def open_to_all():
+    """A temporary folder as /tmp is."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o1777)
+        yield folder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_two_users_take_turns_at_a_gpu(open_to_all):
+    with User(1001, open_to_all) as first:
+        assert first.says() == "asks" and first.says() == "computes"
+        with User(1002, open_to_all) as second:
+            assert second.says() == "asks" and second.is_silent_for(seconds=0.5)
+            assert first.end() == 0
+            assert second.says() == "computes" and second.end() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_a_user_who_is_shut_out_has_a_lock_of_their_own(open_to_all):
+    closed = open_to_all / TURNS
+    closed.mkdir(mode=0o700)
+    with User(1001, open_to_all) as user:
+        assert user.says() == "asks" and user.says() == "computes" and user.end() == 0
+    assert (open_to_all / "gpu-0-of-user-1001.lock").exists()
+
+
+def test_a_turn_needs_no_folder_of_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / TURNS).write_text("in the way")
+    with gpu_turn(torch.device("cuda", 3)):
+        assert (tmp_path / f"gpu-3-of-user-{os.geteuid()}.lock").exists()

@@ -1,3 +1,5 @@
+"""Which backend is meant, where files lie, and what is a name."""
+
 import pytest
 
 from helpers import config
@@ -29,11 +31,8 @@ def test_identifier_refuses_what_could_be_more_than_a_name(name):
 
 def test_home_moves_everything(monkeypatch, tmp_path):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
-    for path in (
-        config.runs_folder(),
-        config.cache_folder(),
-        config.trained_model(),
-        config.images_folder(),
-    ):
-        assert path.is_relative_to(tmp_path)
+    assert config.runs_folder().is_relative_to(tmp_path)
+    assert config.cache_folder().is_relative_to(tmp_path)
+    assert config.trained_model().is_relative_to(tmp_path)
+    assert config.images_folder().is_relative_to(tmp_path)
     assert config.images_folder(str(tmp_path / "x")) == tmp_path / "x"

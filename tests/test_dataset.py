@@ -1,24 +1,30 @@
+"""Images and labels from a folder and from a stage, whatever the network does meanwhile."""
+
 import pickle
 import shutil
 import time
 import warnings
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scenery.drawing import draw_folder
 from scenery.faulty_server import FaultyServer
+from scenery.tables import make_tables
+from snowflake.connector import SnowflakeConnection
 from torch.utils.data import DataLoader
 
 from helpers.folders import data_digest, label_of
 from helpers.images import Downloader, ImageError, evaluation_transform
-from helpers.snowflake import stage
-from helpers.snowflake.connection import connect, run_file
+from helpers.snowflake.connection import connect
 from helpers.training.dataset import ImageFolder
-from helpers.training.snowflake_folder import SnowflakeImageFolder
+from helpers.training.snowflake_folder import SignedUrl, SnowflakeImageFolder
 
 TO_SQUARE = partial(evaluation_transform, size=24)
+Staged = tuple[Path, SnowflakeConnection]
 
 
 @pytest.fixture
@@ -31,19 +37,16 @@ def staged(tmp_path_factory, running_standin):
     """A table and a stage that hold twelve images, in a database of their own."""
     folder = draw_folder(tmp_path_factory.mktemp("staged") / "train", n=4)
     connection = connect("local")
-    run_file(connection, "sql/01_create_database.sql", database_name="DATASET_TESTS")
-    for file in ("02_create_stages", "03_create_tables"):
-        run_file(connection, f"sql/{file}.sql")
-    stage.sync(connection, folder, "clothing_dataset_train")
-    run_file(connection, "sql/04_load_tables.sql")
+    make_tables(connection, folder, "DATASET_TESTS", ["clothing_dataset_train"])
     yield folder, connection
     connection.close()
 
 
-def images_of(staged, **options) -> SnowflakeImageFolder:
+def images_of(staged: Staged, **options: Any) -> SnowflakeImageFolder:
+    _, connection = staged
     options = {"transform": TO_SQUARE, "side": 32} | options
     return SnowflakeImageFolder(
-        "clothing_train", "relative_path", "clothing_dataset_train", staged[1], **options
+        "clothing_train", "relative_path", "clothing_dataset_train", connection, **options
     )
 
 
@@ -56,11 +59,8 @@ def test_label_is_the_lowest_folder_compared_exactly():
 def test_folder_gives_images_and_labels(folder):
     data = ImageFolder(folder, transform=TO_SQUARE, target_transform=lambda label: label + 100)
     image, label = data[11]
-    assert (
-        len(data) == 12
-        and data.classes == ["hat", "shirt", "t-shirt"]
-        and data.class_to_idx["t-shirt"] == 2
-    )
+    assert len(data) == 12 and data.classes == ["hat", "shirt", "t-shirt"]
+    assert data.class_to_idx["t-shirt"] == 2
     assert image.shape == (3, 24, 24) and image.dtype == torch.uint8 and label == 102
 
 
@@ -72,11 +72,11 @@ def test_missing_folder_and_empty_class_are_named(tmp_path, folder):
         ImageFolder(folder)
 
 
-def test_cache_spares_the_decoding_and_a_changed_image_is_read_anew(folder, tmp_path):
+def test_cache_spares_the_decoding_and_a_changed_image_is_read_anew(folder, tmp_path, monkeypatch):
     data = ImageFolder(folder, side=20, cache=tmp_path / "cache")
     first = data.load(0)
     (folder / data.paths[0]).chmod(0o000)
-    data.read = None  # a second read would fail
+    monkeypatch.setattr(data, "read", None)  # a second read would fail
     assert torch.equal(data.load(0), first) and min(first.shape[1:]) == 20
     (folder / data.paths[0]).chmod(0o644)
     (folder / data.paths[0]).write_bytes((folder / data.paths[-1]).read_bytes())
@@ -112,12 +112,13 @@ def test_digest_knows_paths_and_sizes_but_no_order():
 
 def test_stage_gives_the_same_images_as_the_folder(staged):
     folder, _ = staged
-    there, here = images_of(staged), ImageFolder(folder, side=32, transform=TO_SQUARE)
+    there = images_of(staged)
+    here = ImageFolder(folder, side=32, transform=TO_SQUARE)
     assert there.paths == here.paths and there.classes == here.classes
     assert data_digest(there.sizes) == data_digest(here.sizes)
-    for (image, label), (expected, expected_label) in zip(
-        there.__getitems__([0, 5, 11]), map(here.__getitem__, (0, 5, 11))
-    ):
+    some = [0, 5, 11]
+    for index, (image, label) in zip(some, there.__getitems__(some), strict=True):
+        expected, expected_label = here[index]
         assert torch.equal(image, expected) and label == expected_label
 
 
@@ -133,28 +134,33 @@ def test_loader_workers_hold_no_connection(staged, method):
     assert torch.equal(torch.cat([labels for _, labels in batches]), data.labels)
 
 
-def test_expired_urls_are_signed_anew(staged):
+def believe_good_until(data: SnowflakeImageFolder, moment: float) -> None:
+    data._urls = {path: SignedUrl(url, moment) for path, (url, _) in data._urls.items()}
+
+
+def test_expired_urls_are_signed_anew(staged, monkeypatch):
     data = images_of(staged, url_seconds=1)
     signed = []
-    sign, data._sign_urls = (
-        data._sign_urls,
-        lambda *a, **k: signed.append(k["paths"]) or sign(*a, **k),
-    )
+    sign = data._sign_urls
+
+    def noted(*place: Any, paths: list[str], **options: Any) -> list[str]:
+        signed.append(paths)
+        return sign(*place, paths=paths, **options)
+
+    monkeypatch.setattr(data, "_sign_urls", noted)
     data.__getitems__([0, 1])
-    data._urls = {
-        path: (url, time.monotonic() + 3600) for path, (url, _) in data._urls.items()
-    }  # believed good
+    believe_good_until(data, time.monotonic() + 3600)
     time.sleep(2.1)
     assert data[0][0].shape == (3, 24, 24)  # 403, signed anew
     assert [len(paths) for paths in signed] == [12, 1] and signed[1] == data.paths[:1]
-    data._urls = {path: (url, 0) for path, (url, _) in data._urls.items()}  # known to be old
+    believe_good_until(data, 0)  # known to be old
     data.__getitems__([0, 1, 2])
     assert [len(paths) for paths in signed] == [12, 1, 12]
 
 
 def behind(server: FaultyServer, data: SnowflakeImageFolder) -> SnowflakeImageFolder:
     """The same images, their URLs signed by a server with faults."""
-    data._sign_urls = lambda connection, paths: server.sign(paths)
+    vars(data)["_sign_urls"] = lambda connection, paths: server.sign(paths)
     return data
 
 
@@ -198,9 +204,8 @@ def test_what_is_no_image_is_left_out_with_its_path(staged, tmp_path):
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 10  # nothing broken is kept
     with FaultyServer(folder, busy=1) as server:
         data = behind(server, images_of(staged, downloader=quick, on_error="raise"))
-        with pytest.raises(
-            ImageError, match=r"hat/000\.jpg: download failed after 2 attempts: HTTP status 503"
-        ):
+        said = r"hat/000\.jpg: download failed after 2 attempts: HTTP status 503"
+        with pytest.raises(ImageError, match=said):
             data.__getitems__([0])
 
 
@@ -208,14 +213,15 @@ def test_second_epoch_touches_no_network(staged, tmp_path):
     class Counting(Downloader):
         n = 0
 
-        def __call__(self, url):
+        def __call__(self, url: str) -> tuple[bytes, int]:
             self.n += 1
             return super().__call__(url)
 
-    data = images_of(staged, cache=tmp_path / "cache", downloader=Counting())
+    downloader = Counting()
+    data = images_of(staged, cache=tmp_path / "cache", downloader=downloader)
     for _ in range(2):
         assert len(data.__getitems__(list(range(12)))) == 12
-    assert data._download.n == 12 and len(data._urls) == 12
+    assert downloader.n == 12 and len(data._urls) == 12
 
 
 def test_missing_table_and_empty_table_name_the_notebook(staged):

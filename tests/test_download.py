@@ -1,3 +1,5 @@
+"""The public data set: whole or not at all, from a local server in its place."""
+
 import functools
 import http.server
 import threading
@@ -31,10 +33,8 @@ def url(tmp_path):
 
 def test_archive_becomes_a_folder_of_splits(url, tmp_path):
     folder = download(tmp_path / "data" / "set", url, COUNTS)
-    assert (
-        len(list(folder.glob("train/*/*.jpg"))) == 6
-        and len(list(folder.glob("validation/*/*.jpg"))) == 3
-    )
+    assert len(list(folder.glob("train/*/*.jpg"))) == 6
+    assert len(list(folder.glob("validation/*/*.jpg"))) == 3
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["set"]
     assert download(folder, "http://127.0.0.1:1/never-asked", COUNTS) == folder
 

@@ -1,15 +1,18 @@
-"""What happens to a session: reads go on, writes are whole or not there, messages say what to do."""
+"""What happens to a session: reads go on, writes are whole or not there, messages help."""
 
+import gc
 import urllib.request
 
 import pytest
-from scenery.predictions import draw_files, make_run, make_tables, tables_of
-from scenery.recording_proxy import DROP, LOST, recording_proxy
+from scenery.predictions import draw_files, make_run, tables_of
+from scenery.recording_proxy import DROP, LOST, Proxy, recording_proxy
+from scenery.tables import make_tables
 from snowflake import connector
+from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import Error
 
 import standin
-from helpers.snowflake.connection import connect, execute, parameters, query
+from helpers.snowflake.connection import SUCCESSORS, connect, execute, parameters, query
 from helpers.snowflake.listing import list_files, sign_urls
 from helpers.snowflake.writeback import write_back
 from standin.lifecycle import DIRECT
@@ -18,31 +21,44 @@ DATABASE = "FAULTY"
 
 
 @pytest.fixture
-def proxied(standin):
+def proxied(running_standin):
     """A proxy and a connection through it."""
-    with recording_proxy(standin) as proxy:
+    with recording_proxy(running_standin) as proxy:
         connection = through(proxy)
         yield proxy, connection
         proxy.fault = lambda path, body: None
         connection.close()
 
 
-def through(proxy):
+@pytest.fixture
+def all_through(proxied, monkeypatch):
+    """Lets every later connection go through the proxy too."""
+    proxy, _ = proxied
+    monkeypatch.setattr(
+        "helpers.snowflake.connection.parameters",
+        lambda backend: parameters(backend) | {"port": proxy.port},
+    )
+
+
+def through(proxy: Proxy) -> SnowflakeConnection:
     connection = connector.connect(**parameters("local") | {"port": proxy.port})
     execute(connection, f"create database if not exists {DATABASE}")
     execute(connection, f"use schema {DATABASE}.public")
     return connection
 
 
-def ended(proxy) -> None:
-    """End the session of the proxy's last request, as Snowflake does with one that is silent for hours."""
+def ended(proxy: Proxy) -> None:
+    """End the session of the last statement, as Snowflake does with one silent for hours."""
     url = f"http://{proxy.server.host}:{proxy.server.port}/session?delete=true"
     request = urllib.request.Request(url, b"", {"Authorization": proxy.tokens[-1]}, method="POST")
     DIRECT.open(request, timeout=60).read()
 
 
 def once(what, statement: str):
-    """A fault for the first request whose statement begins so: what it returns, or what calling it returns."""
+    """A fault for the first request whose statement begins so.
+
+    what: the proxy's answer, or a function that returns it.
+    """
     left = [what]
 
     def fault(path: str, body: dict) -> dict | str | None:
@@ -83,14 +99,43 @@ def test_reads_go_on_after_the_session_has_ended(proxied, tmp_path):
         execute(connection, "update clothing_test set type = 'hat'")
 
 
+def test_reads_of_a_lost_session_log_in_only_once(proxied, all_through):
+    """One connection takes the reads over, and if that is lost too another one; a write fails."""
+    proxy, connection = proxied
+    execute(connection, "create or replace table kept as select 1 as n")
+    for n_lost in (1, 2):
+        ended(proxy)
+        for _ in range(3):
+            assert query(connection, "select n from kept").N.tolist() == [1]
+        assert len(proxy.logins()) == 1 + n_lost
+    with pytest.raises(Error, match=r"The session is gone"):
+        execute(connection, "insert into kept values (2)")
+    assert len(proxy.logins()) == 3
+    assert query(connection, "select n from kept").N.tolist() == [1]
+
+
+def test_connection_for_the_reads_ends_with_the_one_that_was_lost(proxied, all_through):
+    proxy, _ = proxied
+    lost = through(proxy)
+    ended(proxy)
+    query(lost, "select 1")
+    successor = SUCCESSORS[lost]
+    assert not successor.is_closed()
+    lost.close()
+    del lost
+    gc.collect()
+    assert successor.is_closed() and successor not in SUCCESSORS.values()
+
+
 def test_reads_go_on_after_the_server_was_started_again(tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_SANDBOX", str(tmp_path / "own"))
     connection = connect("local")
     execute(connection, "create database restarted")
     execute(connection, "create table restarted.public.kept as select 1 as n")
-    port = standin.status().port
+    running = standin.status()
+    assert running is not None
     standin.stop()
-    standin.ensure_running(port=port)
+    standin.ensure_running(port=running.port)
     try:
         assert query(connection, "select n from kept").N.tolist() == [1]
         with pytest.raises(Error, match=r"The session is gone"):
@@ -144,13 +189,13 @@ def test_message_says_what_to_do_and_nothing_is_written(
     make_tables(connection, draw_files(tmp_path / "files"), DATABASE)
     run = make_run(connection, "run", DATABASE)
     before = tables_of(connection)
-    for statement, act in (
-        ("select", query),
-        ("merge", lambda connection, _: write_back(connection, run)),
-    ):
+    for statement in ("select", "merge"):
         proxy.fault = once(refusal(code, said), statement)
         with pytest.raises(Error) as caught:
-            act(connection, "select 1")
+            if statement == "select":
+                query(connection, "select 1")
+            else:
+                write_back(connection, run)
         assert said in str(caught.value) and advice in str(caught.value)
     assert tables_of(connection) == before
 
@@ -158,9 +203,12 @@ def test_message_says_what_to_do_and_nothing_is_written(
 def test_statement_that_takes_too_long_is_stopped_and_named(proxied):
     _, connection = proxied
     execute(connection, "alter session set statement_timeout_in_seconds = 1")
+    endless = (
+        "select count(*) from table(generator(rowcount => 1000000000)) a, "
+        "table(generator(rowcount => 1000)) b where random() < 0"
+    )
     with pytest.raises(Error, match=r"statement timeout of 1 second.* Run the cell again"):
-        query(connection, "select count(*) from table(generator(rowcount => 1000000000)) a, "
-            "table(generator(rowcount => 1000)) b where random() < 0")  # fmt: skip
+        query(connection, endless)
     assert execute(connection, "select 1") == [(1,)]
 
 

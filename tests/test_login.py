@@ -1,4 +1,4 @@
-"""Each way to log in, from each place it can be written down; and what is refused before any network call."""
+"""Each way to log in, from each place to write it down; what is refused before any call."""
 
 import base64
 import hashlib
@@ -26,9 +26,10 @@ CONNECT = connector.connect
 
 @pytest.fixture
 def account(monkeypatch, tmp_path):
-    """Sets variables of an environment that has no other setting of an account: account(user="me") for SNOWFLAKE_USER.
+    """Sets variables of an environment that has no other setting of an account.
 
-    The connector is out of reach, so that whatever is refused is refused without it.
+    account(user="me") sets SNOWFLAKE_USER. The connector is out of reach, so that whatever is
+    refused is refused without it.
     """
     for name in (*login.VARIABLES, login.CONNECTION_NAME):
         monkeypatch.delenv(name, raising=False)
@@ -44,7 +45,10 @@ def account(monkeypatch, tmp_path):
 
 @pytest.fixture
 def proxy(running_standin, account, monkeypatch):
-    """The stand-in, reached as an account is: by HOST, PORT and PROTOCOL. It notes what each log-in sends."""
+    """The stand-in, reached as an account is: by HOST, PORT and PROTOCOL.
+
+    It notes what each log-in sends.
+    """
     monkeypatch.setattr(connector, "connect", CONNECT)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with recording_proxy(running_standin) as proxy:
@@ -77,11 +81,8 @@ def refusal() -> str:
 def test_password_of_a_trial_account(proxy, account):
     account(user="me", password="p4ss", role="teller", warehouse="wh")
     found = sent(proxy)
-    assert (found["ACCOUNT_NAME"], found["LOGIN_NAME"], found["PASSWORD"]) == (
-        "myorg-me",
-        "me",
-        "p4ss",
-    )
+    who = (found["ACCOUNT_NAME"], found["LOGIN_NAME"], found["PASSWORD"])
+    assert who == ("myorg-me", "me", "p4ss")
     path = next(path for path, _ in proxy.requests if path.startswith("/session/v1/login-request"))
     assert "roleName=teller" in path and "warehouse=wh" in path
 
@@ -110,10 +111,11 @@ def test_key_pair(proxy, account, key, tmp_path, monkeypatch, phrase, named):
 def test_token(proxy, account, tmp_path, in_file, named, expected):
     (tmp_path / "token").write_text("t0ken\n")
     (tmp_path / "token").chmod(0o600)
-    account(
-        authenticator=named,
-        **{"token_file_path": tmp_path / "token"} if in_file else {"token": "t0ken"},
-    )
+    account(authenticator=named)
+    if in_file:
+        account(token_file_path=tmp_path / "token")
+    else:
+        account(token="t0ken")
     found = sent(proxy)
     assert (found["AUTHENTICATOR"], found["TOKEN"]) == (expected, "t0ken")
 
@@ -121,21 +123,19 @@ def test_token(proxy, account, tmp_path, in_file, named, expected):
 class TokenServer(BaseHTTPRequestHandler):
     """An identity provider that knows one client."""
 
-    def do_POST(self):
-        known = (
-            self.headers["Authorization"] == "Basic " + base64.b64encode(b"an-id:a-secret").decode()
-        )
+    def do_POST(self) -> None:
+        credentials = base64.b64encode(b"an-id:a-secret").decode()
+        known = self.headers["Authorization"] == f"Basic {credentials}"
         self.rfile.read(int(self.headers["Content-Length"]))
-        body = json.dumps(
-            {"access_token": "granted", "token_type": "Bearer", "expires_in": 600}
-        ).encode()
+        granted = {"access_token": "granted", "token_type": "Bearer", "expires_in": 600}
+        body = json.dumps(granted).encode()
         self.send_response(200 if known else 401)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_):
+    def log_message(self, format: str, *_: object) -> None:
         """Quiet."""
 
 
@@ -151,14 +151,11 @@ def test_oauth_client_credentials(proxy, account):
 
 
 def test_workload_identity(proxy, account, monkeypatch):
-    parts = (
-        {"alg": "RS256"},
-        {"sub": "me", "iss": "https://issuer", "aud": "snowflakecomputing.com"},
-        {},
-    )
-    token = ".".join(
-        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts
-    )
+    header = {"alg": "RS256"}
+    claims = {"sub": "me", "iss": "https://issuer", "aud": "snowflakecomputing.com"}
+    signature = {}
+    parts = [json.dumps(part).encode() for part in (header, claims, signature)]
+    token = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
     monkeypatch.setenv("SNOWFLAKE_WIF_ALLOWED_HOST_SUFFIXES", "127.0.0.1")
     account(workload_identity_provider="OIDC", token=token)
     found = sent(proxy)
@@ -168,15 +165,11 @@ def test_workload_identity(proxy, account, monkeypatch):
 @pytest.mark.parametrize(
     "settings, authenticator",
     [
-        (
-            {"authenticator": "externalbrowser", "user": "me"},
-            "EXTERNALBROWSER",
-        ),  # needs a browser and a person
+        # needs a browser and a person
+        ({"authenticator": "externalbrowser", "user": "me"}, "EXTERNALBROWSER"),
         ({"authenticator": "oauth_authorization_code"}, "OAUTH_AUTHORIZATION_CODE"),
-        (
-            {"workload_identity_provider": "AWS"},
-            "WORKLOAD_IDENTITY",
-        ),  # needs a machine of that cloud
+        # needs a machine of that cloud
+        ({"workload_identity_provider": "AWS"}, "WORKLOAD_IDENTITY"),
         (
             {"authenticator": "https://me.okta.com", "user": "me", "password": "p"},
             "https://me.okta.com",
@@ -200,16 +193,16 @@ def test_what_cannot_be_run_here_reaches_the_connector_whole(
 
 def test_connection_of_the_file(proxy, account, tmp_path, monkeypatch):
     """The default one, or the one named; the environment fills in what it leaves out."""
-    text = (
-        '[default]\nuser = "me"\npassword = "p1"\n\n[work]\nuser = "boss"\ntoken_file_path = "{}"\n'
-    )
     (tmp_path / "token").write_text("t0ken")
-    (tmp_path / "connections.toml").write_text(text.format(tmp_path / "token"))
+    default = '[default]\nuser = "me"\npassword = "p1"\n'
+    work = f'[work]\nuser = "boss"\ntoken_file_path = "{tmp_path / "token"}"\n'
+    (tmp_path / "connections.toml").write_text(f"{default}\n{work}")
     for name in ("token", "connections.toml"):
         (tmp_path / name).chmod(0o600)
     assert sent(proxy)["PASSWORD"] == "p1"
     monkeypatch.setenv(login.CONNECTION_NAME, "work")
-    assert (proxy.logins()[0]["LOGIN_NAME"], sent(proxy)["TOKEN"]) == ("me", "t0ken")
+    assert sent(proxy)["TOKEN"] == "t0ken"
+    assert [login["LOGIN_NAME"] for login in proxy.logins()] == ["me", "boss"]
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
@@ -313,23 +306,20 @@ def test_pass_phrase_must_be_that_of_the_key(account, key, tmp_path, monkeypatch
 
 
 def test_file_and_environment_that_disagree(account, tmp_path, monkeypatch):
-    (tmp_path / "connections.toml").write_text(
-        '[default]\naccount = "a"\nuser = "me"\npassword = "p"\n'
-    )
-    (tmp_path / "connections.toml").chmod(0o600)
+    path = tmp_path / "connections.toml"
+    path.write_text('[default]\naccount = "a"\nuser = "me"\npassword = "p"\n')
+    path.chmod(0o600)
     account(user="you", account="a")
     assert f"SNOWFLAKE_USER differs from user in [default] of {tmp_path}" in refusal()
     monkeypatch.setenv(login.CONNECTION_NAME, "work")
-    assert (
-        "SNOWFLAKE_DEFAULT_CONNECTION_NAME is work, but" in refusal() and "has default" in refusal()
-    )
+    said = refusal()
+    assert "SNOWFLAKE_DEFAULT_CONNECTION_NAME is work, but" in said and "has default" in said
 
 
 def test_no_value_of_a_secret_is_in_a_message(account, tmp_path):
-    (tmp_path / "connections.toml").write_text(
-        '[default]\npassword = "s3cret-1"\ntoken = "s3cret-2"\n'
-    )
-    (tmp_path / "connections.toml").chmod(0o600)
+    path = tmp_path / "connections.toml"
+    path.write_text('[default]\npassword = "s3cret-1"\ntoken = "s3cret-2"\n')
+    path.chmod(0o600)
     account(password="s3cret-3", oauth_client_secret="s3cret-4")
     assert "SNOWFLAKE_PASSWORD differs" in refusal() and "s3cret" not in refusal()
 
@@ -346,7 +336,6 @@ def test_files_open_to_others_give_a_warning(account, key, tmp_path, name):
     else:
         path.write_text('[default]\npassword = "p"\n')
     path.chmod(0o640)
-    with pytest.warns(
-        UserWarning, match=rf"{name} is open to others \(mode 640\). Close it: chmod 600"
-    ):
+    said = rf"{name} is open to others \(mode 640\). Close it: chmod 600"
+    with pytest.warns(UserWarning, match=said):
         login.account_parameters()

@@ -42,18 +42,30 @@ def test_half_precision_file_is_half_the_size(tmp_path):
 
 def test_confidence_belongs_to_its_own_image():
     net = classifier()
-    index, confidence = model.predict(net, IMAGES)
-    for i in range(len(IMAGES)):
-        alone_index, alone_confidence = model.predict(net, IMAGES[i : i + 1])
-        assert index[i] == alone_index[0] and confidence[i] == pytest.approx(
-            alone_confidence[0].item(), abs=1e-5
-        )
-    assert ((confidence > 1 / 3) & (confidence <= 1)).all()
+    with torch.inference_mode():
+        together = net.probabilities(net(IMAGES))
+        for i in range(len(IMAGES)):
+            alone = net.probabilities(net(IMAGES[i : i + 1]))
+            assert torch.allclose(together[i], alone[0], atol=1e-5)
+    assert torch.allclose(together.sum(1), torch.ones(len(IMAGES)))
 
 
 def test_temperature_softens_without_changing_the_class():
-    sharp, soft = (model.predict(classifier(temperature=t), IMAGES) for t in (1.0, 5.0))
-    assert torch.equal(sharp[0], soft[0]) and (soft[1] < sharp[1]).all()
+    logits = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    sharp = classifier(temperature=1.0).probabilities(logits).max(1)
+    soft = classifier(temperature=5.0).probabilities(logits).max(1)
+    assert torch.equal(sharp.indices, soft.indices) and (soft.values < sharp.values).all()
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "n", "useless"), [(0.95, 80, False), (0.125, 80, True), (0.15, 4000, False)]
+)
+def test_a_model_that_guesses_is_called_that(accuracy, n, useless):
+    judged = {"n": n, "accuracy": accuracy, "baseline": 0.1, "most_frequent": "dress"}
+    said = classifier(metrics={"validation": judged}).card.standing()
+    assert f"Of {n} images" in said and "always answering dress would be right for 10%" in said
+    assert ("no better than guessing" in said) == useless
+    assert "not noted" in classifier().card.standing()
 
 
 def test_flip_averages_the_mirror_image():
@@ -61,11 +73,6 @@ def test_flip_averages_the_mirror_image():
     expected = (plain(IMAGES) + plain(IMAGES.flip(3))) / 2
     assert torch.allclose(averaged(IMAGES), expected, atol=1e-5)
     assert torch.allclose(averaged(IMAGES), averaged(IMAGES.flip(3)), atol=1e-5)
-
-
-def test_empty_batch_is_an_error():
-    with pytest.raises(ValueError, match="batch of 0"):
-        model.predict(classifier(), IMAGES[:0])
 
 
 def test_unknown_arch_is_named():

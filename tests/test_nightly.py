@@ -23,18 +23,19 @@ def connection(running_standin, tmp_path, monkeypatch):
     connection = connect("local")
     make_tables(connection, draw_folder(tmp_path / "images", n=2), DATABASE)
     card = model.ModelCard("resnet18", CLASSES, 32, "drawn", "d")
+    classifier = model.Classifier(model.build("resnet18", 3), card)
     (tmp_path / "model").mkdir()
-    model.save(
-        model.Classifier(model.build("resnet18", 3), card), tmp_path / "model" / "model_trained.pt"
+    model.save(classifier, tmp_path / "model" / "model_trained.pt")
+    runs.start(
+        "local",
+        DATABASE,
+        "first",
+        data_set="drawn",
+        data_digest="d",
+        test_digest="t",
+        classes=CLASSES,
+        images={},
     )
-    facts = {
-        "data_set": "drawn",
-        "data_digest": "d",
-        "test_digest": "t",
-        "classes": CLASSES,
-        "images": {},
-    }
-    runs.start("local", DATABASE, "first", **facts)
     yield connection
     connection.close()
 
@@ -51,7 +52,8 @@ def test_with_nothing_new_it_ends_at_once(connection, tmp_path, capsys):
     digest = digest_of(tmp_path / "model" / "model_trained.pt")
     execute(
         connection,
-        "update clothing_test set type = 'hat', confidence = 1, pred_timestamp = current_timestamp()",
+        "update clothing_test "
+        "set type = 'hat', confidence = 1, pred_timestamp = current_timestamp()",
     )
     execute(
         connection,

@@ -1,4 +1,4 @@
-"""The tutorial with connector 4.8, which whoever has Snowpark or snowflake-ml beside it still needs."""
+"""The tutorial with connector 4.8, which whoever has Snowpark or snowflake-ml still needs."""
 
 import os
 import subprocess
@@ -25,10 +25,14 @@ from pathlib import Path
 from snowflake import connector
 from helpers.commands.tutorial import run_notebook
 assert connector.__version__.startswith("4."), connector.__version__
-assert get_kernel_spec("python3").argv[0] == sys.executable, get_kernel_spec("python3").argv
+kernel = get_kernel_spec("python3").argv
+assert kernel[0] == sys.executable, kernel
+more = {
+    "01_set_up_snowflake": {"images": sys.argv[1]},
+    "03_run_inference": {"cluster": "local", "n_workers": 1},
+}
 for name in sys.argv[2:]:
-    more = {"images": sys.argv[1]} if name.startswith("01") else {"cluster": "local", "n_workers": 1}
-    run_notebook(name, Path("notebooks"), {"backend": "local"} | (more if name[:2] in ("01", "03") else {}))
+    run_notebook(name, Path("notebooks"), {"backend": "local"} | more.get(name, {}))
 """
 LOG_IN = """
 from helpers.snowflake.connection import connect, execute
@@ -44,26 +48,18 @@ def python(tmp_path_factory) -> Path:
     if not UV.exists():
         unavailable("uv is not beside this Python; make setup installs it")
     python = folder / "bin" / "python"
-    for command in (
-        ["venv", "--python", sys.executable, folder],
-        ["pip", "install", "--python", python, OLDER],
-    ):
-        done = subprocess.run([UV, *map(str, command)], capture_output=True, text=True)
+    make = ["venv", "--python", sys.executable, str(folder)]
+    install = ["pip", "install", "--python", str(python), OLDER]
+    for command in (make, install):
+        done = subprocess.run([UV, *command], capture_output=True, text=True)
         if done.returncode:
             unavailable(f"{OLDER} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
-    own = Path(
-        subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-    )
-    (own / "behind.pth").write_text(
-        "\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    )
-    subprocess.run(
-        [python, "-m", "ipykernel", "install", "--sys-prefix"], check=True, capture_output=True
-    )
+    ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    own = Path(subprocess.run(ask, capture_output=True, text=True).stdout.strip())
+    ours = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (own / "behind.pth").write_text("\n".join(ours))
+    kernel = [python, "-m", "ipykernel", "install", "--sys-prefix"]
+    subprocess.run(kernel, check=True, capture_output=True)
     return python
 
 
@@ -75,15 +71,10 @@ def older(python, running_standin, tmp_path, monkeypatch):
     kept = {name: value for name, value in os.environ.items() if name not in login.VARIABLES}
 
     def older(code: str, *arguments: str, **more: str) -> str:
-        environment = (
-            kept | {"PYTHONPATH": str(config.PROJECT_ROOT), "NO_PROXY": "127.0.0.1"} | more
-        )
+        ours = {"PYTHONPATH": str(config.PROJECT_ROOT), "NO_PROXY": "127.0.0.1"}
+        command = [python, "-c", code, *arguments]
         done = subprocess.run(
-            [python, "-c", code, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
+            command, cwd=tmp_path, env=kept | ours | more, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
@@ -100,9 +91,8 @@ def test_notebooks_01_03_and_05_run_with_it(older, tmp_path):
     older(RUN, str(images), "01_set_up_snowflake")
     run = runs.open_run("latest", "local", "CLOTHING")
     card = model.ModelCard("resnet18", run.classes, 32, "drawn", run.data_digest)
-    model.save(
-        model.Classifier(model.build("resnet18", len(run.classes)), card), config.trained_model()
-    )
+    classifier = model.Classifier(model.build("resnet18", len(run.classes)), card)
+    model.save(classifier, config.trained_model())
     older(RUN, str(images), "03_run_inference", "05_write_back")
     text = str(nbformat.read(tmp_path / "notebooks" / "05_write_back.ipynb", as_version=4))
     assert "6 predictions, 6 staged: 6 updated" in text and "Traceback" not in text
@@ -117,8 +107,10 @@ def test_it_takes_the_same_log_ins(older, running_standin, tmp_path):
         "SNOWFLAKE_ACCOUNT": "a",
         "SNOWFLAKE_HOST": running_standin.host,
         "SNOWFLAKE_PORT": str(running_standin.port),
+        "SNOWFLAKE_PROTOCOL": "http",
+        "SNOWFLAKE_HOME": str(tmp_path),
+        "SNOWFLAKE_USER": "me",
     }
-    place |= {"SNOWFLAKE_PROTOCOL": "http", "SNOWFLAKE_HOME": str(tmp_path), "SNOWFLAKE_USER": "me"}
     by_key = {
         "SNOWFLAKE_PRIVATE_KEY_FILE": str(tmp_path / "key.p8"),
         "PRIVATE_KEY_PASSPHRASE": phrase,

@@ -1,4 +1,4 @@
-"""docs/own_classes.md as a reader follows it: every command as written, from a folder of images to the clean end."""
+"""docs/own_classes.md as a reader follows it: every command as written, to the clean end."""
 
 import json
 
@@ -36,9 +36,8 @@ def test_page_leads_from_a_folder_to_nightly_predictions(tmp_path):
         assert "unlabelled/tonight.jpg" in run(copy, read).splitlines()[1]  # the newest comes first
         run(copy, remove)
         assert standin.status(copy / ".sandbox") is None
-        exported = [
-            pd.read_parquet(path) for path in copy.glob("runs/*/export/clothing_test.parquet")
-        ]
+        files = copy.glob("runs/*/export/clothing_test.parquet")
+        exported = [pd.read_parquet(path) for path in files]
         assert sorted(int(table.TYPE.notna().sum()) for table in exported) == [30, 31]
     finally:
         standin.stop(copy / ".sandbox")

@@ -5,7 +5,9 @@ import http.server
 import io
 import re
 import threading
+from collections.abc import Callable, Generator
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,38 +19,48 @@ from scenery.drawing import draw_folder
 
 from helpers import plots
 from helpers.review import diagrams, figures
-from helpers.review.report import Report, browser, fetch
+from helpers.review.report import Report, browser, fetch, rounded
 
 CLASSES = ["hat", "shirt", "t-shirt"]
 
 
-def predictions_of(paths: list[str], classes=CLASSES) -> figures.Predictions:
+def predictions_of(paths: list[str], classes: list[str] = CLASSES) -> figures.Predictions:
+    """Predictions with random logits; each label is the path's folder."""
     logits = np.random.default_rng(0).normal(0, 2, (len(paths), len(classes))).astype(np.float32)
     table = pd.DataFrame({"relative_path": paths, "label": [path.split("/")[0] for path in paths]})
     table["type"] = [classes[i] for i in logits.argmax(1)] if paths else []
     predictions = figures.Predictions(table, logits, classes, 0.8)
-    table["confidence"], table["phash"] = predictions.probabilities().max(1, initial=0), "0" * 16
+    table["confidence"] = predictions.probabilities().max(1, initial=0)
+    table["phash"] = "0" * 16
     table["right"] = table.label == table.type
     return predictions
 
 
+class Served(NamedTuple):
+    """A folder of images served over HTTP."""
+
+    paths: list[str]
+    sign: Callable[[list[str]], list[str]]
+    asked: list[str]  # the paths that were fetched
+
+
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """A folder of images served over HTTP: its paths, a function that signs them, and the paths asked for."""
-    folder, asked = draw_folder(tmp_path_factory.mktemp("served"), n=10), []
+def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served, None, None]:
+    folder = draw_folder(tmp_path_factory.mktemp("served"), n=10)
+    asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, format: str, *args: Any) -> None:
             asked.append(self.path.lstrip("/"))
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def sign(paths: list[str]) -> list[str]:
+        return [f"http://127.0.0.1:{server.server_port}/{path}" for path in paths]
+
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
-    yield (
-        paths,
-        lambda some: [f"http://127.0.0.1:{server.server_port}/{path}" for path in some],
-        asked,
-    )
+    yield Served(paths, sign, asked)
     server.shutdown()
 
 
@@ -64,16 +76,15 @@ def test_confusion_matrix_writes_counts_and_colours_shares():
     counts = pd.DataFrame([[8, 2], [0, 5]], ["hat", "shirt"], ["hat", "shirt"])
     picture = diagrams.confusion_matrix(counts, "test")
     axes = picture.figure.axes[0]
-    assert axes.images[0].get_array().tolist() == [[0.8, 0.2], [0.0, 1.0]]
+    assert np.asarray(axes.images[0].get_array()).tolist() == [[0.8, 0.2], [0.0, 1.0]]
     assert [text.get_text() for text in axes.texts] == ["8", "2", "5"]
     assert "15 images, 13 of them" in picture.alt
 
 
 def test_learning_curves_take_the_history_that_fit_returns():
     row = {"loss": 1.0, "accuracy": 0.5, "validation_loss": 1.2, "validation_accuracy": 0.4}
-    picture = plots.learning_curves(
-        [{"epoch": 1} | row, {"epoch": 2} | row | {"validation_accuracy": 0.6}]
-    )
+    better = row | {"validation_accuracy": 0.6}
+    picture = plots.learning_curves([{"epoch": 1} | row, {"epoch": 2} | better])
     assert "2 epochs" in picture.alt and "0.600" in picture.alt
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in picture.figure.axes)
     nothing = {"validation_loss": float("nan"), "validation_accuracy": float("nan")}
@@ -85,43 +96,72 @@ def test_image_grid_shows_each_image_under_its_title(n):
     picture = plots.image_grid(images(n), [f"image {i}" for i in range(n)], columns=3)
     shown = [axes for axes in picture.figure.axes if axes.images]
     assert [axes.get_title() for axes in shown] == [f"image {i}" for i in range(n)]
-    assert (
-        picture.alt.startswith(f"{n} images") and len(picture.data) == n and size(picture)[0] > 100
-    )
+    assert picture.alt.startswith(f"{n} images") and len(picture.data) == n
+    assert size(picture)[0] > 100
+
+
+def test_pairs_stand_side_by_side_and_may_lack_an_image():
+    dark, bright = images(2)
+    picture = plots.image_pairs([dark, None], ["a", "b"], [bright, bright], ["twin of a", "of b"])
+    axes = picture.figure.axes
+    assert [ax.get_title() for ax in axes] == ["a", "twin of a", "b", "of b"]
+    assert [len(ax.images) for ax in axes] == [1, 1, 0, 1]
+    assert plots.image_pairs([], [], [], []).data.empty
 
 
 def test_gallery_says_right_and_wrong_in_words_and_starts_a_row_for_each_class():
     table = predictions_of(["hat/1.jpg", "shirt/2.jpg", "shirt/3.jpg"]).table
-    picture = plots.gallery(
-        table, dict(zip(table.relative_path, images(3))), columns=2, by_class=True
-    )
+    shown = dict(zip(table.relative_path, images(3)))
+    picture = plots.gallery(table, shown, columns=2, by_class=True)
     titles = [axes.get_title() for axes in picture.figure.axes]
     assert [title != "" for title in titles] == [True, False, True, True]
-    assert all(
-        ("✓ right" if row.right else "✗ wrong") in plots.caption(row) for row in table.itertuples()
-    )
-    assert all(
-        path in titles[at]
-        for at, path in ((0, "hat/1.jpg"), (2, "shirt/2.jpg"), (3, "shirt/3.jpg"))
-    )
+    for right, row in zip(table.right, table.itertuples()):
+        assert ("✓ right" if right else "✗ wrong") in plots.caption(row)
+    for at, path in ((0, "hat/1.jpg"), (2, "shirt/2.jpg"), (3, "shirt/3.jpg")):
+        assert path in titles[at]
     assert picture.data.relative_path.tolist() == table.relative_path.tolist()
 
 
 @pytest.mark.parametrize("n, classes", [(0, CLASSES), (1, CLASSES), (10, ["hat"]), (60, CLASSES)])
 def test_charts_are_drawn_for_any_number_of_images_and_classes(n, classes):
-    predictions = predictions_of(
-        [f"{classes[i % len(classes)]}/{i}.jpg" for i in range(n)], classes
-    )
+    paths = [f"{classes[i % len(classes)]}/{i}.jpg" for i in range(n)]
+    predictions = predictions_of(paths, classes)
     reliability = diagrams.reliability(predictions)
     coverage = diagrams.coverage_curve(figures.coverage(predictions.table))
     matrix = diagrams.confusion_matrix(figures.confusion(predictions))
     for picture in (reliability, coverage, matrix):
         assert picture.alt and min(size(picture)) > 200
     assert reliability.data.n.sum() == 2 * n
-    assert all(
-        axes.get_xlabel() and axes.get_ylabel()
-        for axes in reliability.figure.axes + coverage.figure.axes
-    )
+    for axes in reliability.figure.axes + coverage.figure.axes:
+        assert axes.get_xlabel() and axes.get_ylabel()
+
+
+def every_picture() -> list[plots.Picture]:
+    predictions = predictions_of([f"{name}/{i}.jpg" for i, name in enumerate(CLASSES * 9)])
+    epoch = {"loss": 1.0, "accuracy": 0.5, "validation_loss": 1.2, "validation_accuracy": 0.4}
+    return [
+        plots.learning_curves([{"epoch": 1} | epoch, {"epoch": 2} | epoch]),
+        plots.image_grid(images(2), ["one", "two"], [True, False]),
+        diagrams.confusion_matrix(figures.confusion(predictions)),
+        diagrams.reliability(predictions),
+        diagrams.coverage_curve(figures.coverage(predictions.table)),
+    ]
+
+
+def test_pictures_leave_the_readers_own_style_as_it_was(tmp_path):
+    plt.close(plt.figure())  # matplotlib chooses its backend with the first figure
+    before = plt.rcParams.copy()
+    for picture in every_picture():
+        picture.save(tmp_path, "picture")
+    assert plt.rcParams.copy() == before
+
+
+def test_pictures_look_the_same_whatever_the_readers_own_style():
+    expected = [picture.png() for picture in every_picture()]
+    drawn_before = every_picture()[0]
+    with plt.rc_context({"savefig.dpi": 40, "font.size": 30, "axes.spines.top": True}):
+        assert drawn_before.png() == expected[0]
+        assert [picture.png() for picture in every_picture()] == expected
 
 
 def test_pictures_do_not_pile_up_as_open_figures():
@@ -137,12 +177,9 @@ def test_report_is_one_file_with_pictures_and_alt_texts_beside_png_and_csv(tmp_p
     text = report.write().read_text()
     (encoded,) = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="[^"<]+" ', text)
     assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == size(picture)
-    assert (
-        "A sentence &amp; more." in text
-        and "A &lt;title&gt;" in text
-        and "&lt;i&gt;" in text
-        and "<b>" not in text
-    )
+    for escaped in ("A sentence &amp; more.", "A &lt;title&gt;", "&lt;i&gt;"):
+        assert escaped in text
+    assert "<b>" not in text
     assert "http" not in text and "src=" not in text.replace('src="data:', "")
     assert sorted(p.name for p in report.folder.iterdir()) == [
         "a_table.csv",
@@ -153,15 +190,27 @@ def test_report_is_one_file_with_pictures_and_alt_texts_beside_png_and_csv(tmp_p
     assert pd.read_csv(report.folder / "some_images.csv").title[0] == 'a "quoted" one'
 
 
+def test_overview_rounds_each_number_however_deep_it_lies():
+    headline = {"n": 20, "ece": 0.00049, "top3": None, "baseline": {"class": "hat", "share": 2 / 3}}
+    table = rounded(headline | {"accuracy_95": [0.58397, 1.0]})
+    assert dict(zip(table.figure, table.value)) == {
+        "n": "20",
+        "ece": "0.0",
+        "top3": "None",
+        "baseline": "{'class': 'hat', 'share': 0.667}",
+        "accuracy_95": "[0.584, 1.0]",
+    }
+
+
 def test_fetch_leaves_out_what_cannot_be_read(served):
-    paths, sign, _ = served
-    found = fetch(sign, [paths[0], "hat/none.jpg", paths[0]])
-    assert list(found) == [paths[0]] and found[paths[0]].shape[0] == 3
-    assert fetch(sign, []) == {}
+    path = served.paths[0]
+    found = fetch(served.sign, [path, "hat/none.jpg", path])
+    assert list(found) == [path] and found[path].shape[0] == 3
+    assert fetch(served.sign, []) == {}
 
 
 def test_browser_shows_its_first_page_and_fetches_only_what_it_shows(served, monkeypatch):
-    paths, sign, asked = served
+    asked = served.asked
     shown = []
 
     class Handle:
@@ -172,15 +221,15 @@ def test_browser_shows_its_first_page_and_fetches_only_what_it_shows(served, mon
         return Handle
 
     monkeypatch.setattr("helpers.review.report.display", display)
-    table = predictions_of(paths).table
     asked.clear()
-    controls = browser(table, sign, per_page=4)
+    controls = browser(predictions_of(served.paths).table, served.sign, per_page=4)
     assert len(set(asked)) == 4 and len(shown[0].data) == 4
-    (label, called), (confidence, page, count) = (box.children for box in controls.children)
+    classes, others = controls.children
+    label, called = classes.children
+    confidence, page, count = others.children
     page.value = 2
-    assert len(set(asked)) == 8 and not set(shown[1].data.relative_path) & set(
-        shown[0].data.relative_path
-    )
+    assert len(set(asked)) == 8
+    assert not set(shown[1].data.relative_path) & set(shown[0].data.relative_path)
     label.value = "hat"
     assert shown[-1].data.label.eq("hat").all() and "10 images" in count.value
     called.value = "shirt"
@@ -191,7 +240,5 @@ def test_browser_shows_its_first_page_and_fetches_only_what_it_shows(served, mon
 
 def test_picture_carries_its_alt_text_into_the_notebook():
     data, metadata = plots.image_grid(images(1), ["one"])._repr_mimebundle_()
-    assert (
-        data["image/png"].startswith(b"\x89PNG")
-        and metadata["image/png"]["alt"] == "1 images: one."
-    )
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert metadata["image/png"]["alt"] == "1 images: one."

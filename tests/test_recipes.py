@@ -1,4 +1,7 @@
-"""The Saturn Cloud recipes: of the published form, and about files, commands and variables that exist here."""
+"""The Saturn Cloud recipes: of the published form, about what exists here.
+
+That is files, commands and variables.
+"""
 
 import json
 import os
@@ -11,6 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
+from helpers.__main__ import COMMANDS
 from helpers.commands.tutorial import NOTEBOOKS
 from helpers.config import PROJECT_ROOT
 
@@ -18,9 +22,18 @@ FOLDER = PROJECT_ROOT / ".saturn"
 SCHEMA = PROJECT_ROOT.parent / "shared" / "reference" / "saturn-resource-schema-2022.08.01.json"
 CURRENT = {"workspace": "workspace", "nightly-job": "job", "deployment": "deployment"}  # file: type
 COMMON = {
-    "name", "description", "image", "instance_type", "working_directory", "start_script", "environment_variables",
-    "git_repositories", "shared_folders", "secrets", "dask_cluster",
-}  # fmt: skip
+    "name",
+    "description",
+    "image",
+    "instance_type",
+    "working_directory",
+    "start_script",
+    "environment_variables",
+    "git_repositories",
+    "shared_folders",
+    "secrets",
+    "dask_cluster",
+}
 OWN = {
     "workspace": {"disk_space", "auto_shutoff", "ide"},
     "job": {"command", "schedule", "concurrency_policy", "retries"},
@@ -76,9 +89,8 @@ def test_paths_are_those_of_one_checkout(recipe):
     (repository,) = recipe["git_repositories"]
     assert repository["path"] == recipe["working_directory"]
     shared = [folder["path"] for folder in recipe.get("shared_folders", [])]
-    assert [
-        recipe["environment_variables"][name] for name in ("TUTORIAL_HOME",) if shared
-    ] == shared
+    if shared:
+        assert shared == [recipe["environment_variables"]["TUTORIAL_HOME"]]
 
 
 def test_files_and_notebooks_that_are_named_exist():
@@ -97,14 +109,14 @@ def test_files_and_notebooks_that_are_named_exist():
 
 def test_variables_are_ones_that_the_helpers_read(recipe):
     code = "\n".join(path.read_text() for path in (PROJECT_ROOT / "helpers").rglob("*.py"))
-    names = {
-        secret["location"] for secret in recipe.get("secrets", []) if "/" not in secret["location"]
-    }
+    places = {secret["location"] for secret in recipe.get("secrets", [])}
+    names = {place for place in places if "/" not in place}  # the others are files
     for name in names | recipe["environment_variables"].keys():
-        argument = name.removeprefix("SNOWFLAKE_").lower()
-        assert f'"{name}"' in code or (name.startswith("SNOWFLAKE_") and f'"{argument}"' in code), (
-            name
-        )
+        read = f'"{name}"' in code
+        if name.startswith("SNOWFLAKE_"):  # by the connector's own name of the argument, too
+            argument = name.removeprefix("SNOWFLAKE_").lower()
+            read = read or f'"{argument}"' in code
+        assert read, name
 
 
 def test_secrets_have_one_name_in_all_recipes_and_in_the_readme():
@@ -119,14 +131,14 @@ def test_secrets_have_one_name_in_all_recipes_and_in_the_readme():
     for name, location in secrets["saturn.json"]:
         assert f"`{name}`" in readme, name
         if "/" in location:  # a file
-            assert all(
-                specs()[file]["environment_variables"]["SNOWFLAKE_PRIVATE_KEY_FILE"] == location
-                for file in secrets
-            )
+            for file in secrets:
+                variables = specs()[file]["environment_variables"]
+                assert variables["SNOWFLAKE_PRIVATE_KEY_FILE"] == location
 
 
 def test_the_older_and_the_current_workspace_are_one():
-    old, new = older(), current("workspace")["spec"]
+    old = older()
+    new = current("workspace")["spec"]
     assert old["dask_cluster"] == new["dask_cluster"] and new["dask_cluster"]["num_workers"] == 3
     for key in ("name", "description", "working_directory"):
         assert old[key] == new[key]
@@ -138,16 +150,19 @@ def test_the_older_and_the_current_workspace_are_one():
 
 def test_the_nightly_job_is_make_batch():
     rules = (PROJECT_ROOT / "Makefile").read_text()
-    command = re.search(r"^batch: .*\n\t@(.*)$", rules, re.M)[1].replace("$(BIN)/", "")
-    assert current("nightly-job")["spec"]["command"] == command
+    (command,) = re.findall(r"^batch: .*\n\t@(.*)$", rules, re.M)
+    assert current("nightly-job")["spec"]["command"] == command.replace("$(BIN)/", "")
 
 
 @pytest.mark.parametrize("name", ["nightly-job", "deployment"])
-def test_a_command_is_of_a_module_that_takes_its_options(name):
-    python, flag, module, *arguments = shlex.split(current(name)["spec"]["command"])
-    assert (python, flag) == ("python", "-m")
-    source = (PROJECT_ROOT / f"{module.replace('.', '/')}.py").read_text()
-    assert '__name__ == "__main__"' in source
+def test_a_command_is_one_of_the_door_that_takes_its_options(name):
+    words = shlex.split(current(name)["spec"]["command"])
+    assert words[:3] == ["python", "-m", "helpers"]
+    command = words[3]
+    arguments = words[4:]
+    assert command in COMMANDS
+    assert '__name__ == "__main__"' in (PROJECT_ROOT / "helpers" / "__main__.py").read_text()
+    source = (PROJECT_ROOT / "helpers" / "commands" / f"{command}.py").read_text()
     for option in filter(re.compile("--").match, arguments):
         assert re.search(rf'add_argument\(\s*"{option}"', source), option
 
@@ -162,16 +177,15 @@ def test_the_service_listens_where_saturn_cloud_looks():
     "checkout", [True, False], ids=["with a checkout", "on a worker without one"]
 )
 def test_the_start_script_installs_the_lock(recipe, checkout, tmp_path):
-    """The script itself, with git as it is, and in place of pip and uv something that tells where they are called."""
+    """The script itself, with git as it is; in place of pip and uv is what tells of the call."""
     here = subprocess.run(
         ["git", "rev-parse", "--git-dir"], cwd=PROJECT_ROOT, capture_output=True, text=True
     )
     if here.returncode and not checkout:
         pytest.skip("not a git checkout")
     for tool in ("pip", "uv"):
-        (tmp_path / tool).write_text(
-            f'#!/bin/sh\nif [ -f "$PWD/requirements.txt" ]; then echo "{tool} $*"; fi\n'
-        )
+        tell = f'if [ -f "$PWD/requirements.txt" ]; then echo "{tool} $*"; fi'
+        (tmp_path / tool).write_text(f"#!/bin/sh\n{tell}\n")
         (tmp_path / tool).chmod(0o755)
     source = recipe["git_repositories"][0]["url"]
     git = {"COUNT": "1", "KEY_0": f"url.{PROJECT_ROOT.as_uri()}.insteadOf", "VALUE_0": source}

@@ -1,11 +1,14 @@
+"""What one notebook leaves for the next: runs, and which of them is meant."""
+
 import json
+from typing import Any
 
 import pytest
 
 from helpers import runs
 from helpers.files import write_json
 
-FACTS = {
+FACTS: dict[str, Any] = {
     "data_set": "d",
     "data_digest": "x",
     "test_digest": "y",
@@ -25,17 +28,15 @@ def test_latest_run_is_found_with_what_it_knows(home):
     second = runs.start("local", "clothing", **FACTS)
     assert first.name != second.name and runs.open_run("latest", "local", "CLOTHING") == second
     assert runs.open_run(first.name, "local", "clothing") == first
-    assert (
-        json.loads((home / "runs" / second.name / "run.json").read_text())["database"] == "CLOTHING"
-    )
+    written = json.loads((home / "runs" / second.name / "run.json").read_text())
+    assert written["database"] == "CLOTHING"
 
 
 def test_run_of_another_backend_or_database_is_refused():
     run = runs.start("local", "clothing", **FACTS)
     for backend, database in (("snowflake", "clothing"), ("local", "other")):
-        with pytest.raises(
-            ValueError, match=f"Run {run.name} is of backend local, database CLOTHING"
-        ):
+        said = f"Run {run.name} is of backend local, database CLOTHING"
+        with pytest.raises(ValueError, match=said):
             runs.open_run("latest", backend, database)
 
 
@@ -65,6 +66,5 @@ def test_unfinished_predictions_name_notebook_03():
 def test_who_made_the_database_is_remembered():
     assert not runs.made_database("local", "CLOTHING")
     runs.start("local", "clothing", **FACTS, made_database=True)
-    assert runs.made_database("local", "CLOTHING") and not runs.made_database(
-        "snowflake", "CLOTHING"
-    )
+    assert runs.made_database("local", "CLOTHING")
+    assert not runs.made_database("snowflake", "CLOTHING")

@@ -1,4 +1,7 @@
-"""start_cluster("saturn") against Saturn Cloud's interface, with a real scheduler and real workers behind it."""
+"""start_cluster("saturn") against Saturn Cloud's interface.
+
+A real scheduler and real workers are behind it.
+"""
 
 import json
 import shutil
@@ -17,9 +20,8 @@ from helpers.cluster.start import WithoutSecrets, start_cluster
 from helpers.commands.tutorial import run_notebook
 
 TOKEN = "saturn-token-of-the-test"
-pytestmark = pytest.mark.timeout(
-    900
-)  # what may take minutes on a busy machine is to import torch in each process
+# what may take minutes on a busy machine is to import torch in each process
+pytestmark = pytest.mark.timeout(900)
 CLOSE = "POST /api/dask_clusters/c1/close"
 
 
@@ -37,7 +39,9 @@ def _on_saturn(saturn, monkeypatch):
     monkeypatch.setenv("SATURN_TOKEN", TOKEN)
     monkeypatch.setenv("SATURN_IS_INTERNAL", "true")
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
-    saturn.pending, saturn.error, saturn.machines = 0, "", 4
+    saturn.pending = 0
+    saturn.error = ""
+    saturn.machines = 4
     saturn.refused.clear()
     saturn.calls.clear()
 
@@ -52,12 +56,9 @@ def refusal(**options) -> str:
 def test_a_wrong_token_is_named_and_not_shown(saturn, monkeypatch):
     monkeypatch.setenv("SATURN_TOKEN", "not-the-token")
     message = refusal()
-    assert (
-        saturn.url in message
-        and "the token is not valid" in message
-        and "Check SATURN_BASE_URL" in message
-    )
-    assert "SATURN_TOKEN" in message and "not-the-token" not in message
+    for named in (saturn.url, "the token is not valid", "Check SATURN_BASE_URL", "SATURN_TOKEN"):
+        assert named in message
+    assert "not-the-token" not in message
 
 
 @pytest.mark.parametrize("name", ["SATURN_BASE_URL", "SATURN_TOKEN"])
@@ -84,11 +85,8 @@ def test_an_error_of_the_resource_is_passed_on(saturn):
 def test_a_cluster_that_stays_pending_is_given_up(saturn):
     saturn.pending = 1000
     message = refusal(wait_s=1)
-    assert (
-        "gives no cluster" in message
-        and "after 1 s" in message
-        and "page of your resource" in message
-    )
+    for named in ("gives no cluster", "after 1 s", "page of your resource"):
+        assert named in message
     assert saturn.calls.count("POST /api/dask_clusters") == 2 and CLOSE not in saturn.calls
 
 
@@ -112,30 +110,36 @@ def where_is_helpers(client) -> list[str]:
 
 @pytest.mark.slow
 def test_the_life_of_a_cluster(saturn, tmp_path, monkeypatch):
-    """Connect, scale, come back, close, start anew: workers get this package from nobody but the client."""
+    """Connect, scale, come back, close, start anew.
+
+    Workers get this package from nobody but the client.
+    """
     with start_cluster("saturn", 1, wait_s=300) as client:
         assert client.run(lambda: sys.flags.no_site) == dict.fromkeys(client.nthreads(), 1)
         assert client.dashboard_link == saturn.cluster.dashboard
-        client.register_plugin(
-            WithoutSecrets()
-        )  # a late worker cannot read it before it has the package
+        # a late worker cannot read it before it has the package
+        client.register_plugin(WithoutSecrets())
         client.saturn.scale(2)
         client.wait_for_workers(2, timeout=300)
         files = where_is_helpers(client)
-        assert len(files) == 3 and all(
-            file.startswith(str(saturn.cluster.folder)) for file in files
-        ), files
+        assert len(files) == 3, files
+        assert all(file.startswith(str(saturn.cluster.folder)) for file in files), files
         assert all("helpers.zip" in file for file in files), files
 
-        monkeypatch.setattr(
-            config, "PROJECT_ROOT", tmp_path
-        )  # a kernel that restarts, with other code
+        # a kernel that restarts, with other code
+        monkeypatch.setattr(config, "PROJECT_ROOT", tmp_path)
         shutil.copytree(config.__file__.removesuffix("config.py"), tmp_path / "helpers")
         (tmp_path / "helpers" / "__init__.py").write_text("CHANGED = True")
+
+        def is_changed() -> bool:
+            import helpers
+
+            return hasattr(helpers, "CHANGED")
+
         again = start_cluster("auto")
         assert len(again.nthreads()) == 2 and CLOSE not in saturn.calls
-        assert set(again.run(lambda: __import__("helpers").CHANGED).values()) == {True}
-        assert again.run_on_scheduler(lambda: __import__("helpers").CHANGED)
+        assert set(again.run(is_changed).values()) == {True}
+        assert again.run_on_scheduler(is_changed)
         assert "CHANGED" not in vars(sys.modules["helpers"])
         again.close()
     assert saturn.calls.count(CLOSE) == 2 and saturn.cluster.scheduler is None
@@ -148,9 +152,8 @@ def test_the_life_of_a_cluster(saturn, tmp_path, monkeypatch):
 def test_a_cluster_that_cannot_be_stopped_is_named(saturn):
     client = start_cluster("saturn", wait_s=300)
     saturn.refused.add(CLOSE)
-    with pytest.raises(
-        ConnectionError, match=f"did not stop the cluster, which costs.*{CLOSE} failed"
-    ):
+    named = f"did not stop the cluster, which costs.*{CLOSE} failed"
+    with pytest.raises(ConnectionError, match=named):
         client.close()
     assert client.status == "closed"
 
@@ -161,16 +164,12 @@ def test_from_outside_of_saturn_cloud_over_tls(tmp_path, monkeypatch):
     authority = Authority(tmp_path)
     certificate, key = authority.issue("cluster")
     options = (
-        "--protocol",
-        "tls",
-        "--tls-ca-file",
-        str(authority.path),
-        "--tls-cert",
-        str(certificate),
+        "--protocol=tls",
+        f"--tls-ca-file={authority.path}",
+        f"--tls-cert={certificate}",
+        f"--tls-key={key}",
     )
-    outside = FakeSaturn(
-        RemoteCluster(tmp_path, (*options, "--tls-key", str(key))), TOKEN, authority
-    )
+    outside = FakeSaturn(RemoteCluster(tmp_path, options), TOKEN, authority)
     try:
         monkeypatch.setenv("SATURN_BASE_URL", outside.url)
         monkeypatch.setenv("SATURN_IS_INTERNAL", "false")
@@ -196,9 +195,8 @@ def test_notebook_03_runs_through_it(saturn, tmp_path, monkeypatch):
         run = runs.open_run("latest", "local", "CLOTHING")
         card = model.ModelCard("resnet18", run.classes, 32, run.data_set, run.data_digest)
         torch.manual_seed(0)
-        model.save(
-            model.Classifier(model.build("resnet18", len(run.classes)), card), tmp_path / "model.pt"
-        )
+        net = model.build("resnet18", len(run.classes))
+        model.save(model.Classifier(net, card), tmp_path / "model.pt")
         chosen = {
             "backend": "local",
             "model_path": str(tmp_path / "model.pt"),

@@ -1,10 +1,14 @@
-"""No password, key, token or signed URL is in any file that the notebooks leave, whether they end well or not."""
+"""No password, key, token or signed URL is in any file that the notebooks leave.
+
+Whether they end well or not.
+"""
 
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +25,9 @@ from helpers.snowflake import login
 from standin.signing import Signer
 
 TRAINING = {"n_epochs": 1, "batch_size": 8, "arch": "resnet18", "image_size": 32, "augmentation": 0}
-PASSWORD, TOKEN, PHRASE = "planted-pa55word", "planted-t0ken", "planted-pa55-phrase"
+PASSWORD = "planted-pa55word"
+TOKEN = "planted-t0ken"
+PHRASE = "planted-pa55-phrase"
 # what a reader's environment may hold beside, and the notebooks have no use for
 CLOUD = {
     "AWS_ACCESS_KEY_ID": "PLANTEDAKIA0001",
@@ -40,10 +46,13 @@ SIGNED = re.compile(
 def leaks(folder: Path, secrets: dict[str, str], but: Path | None = None) -> list[str]:
     """Which file below `folder` holds which secret, in its bytes or in what they decode to."""
     found = set()
-    for path in (file for file in folder.rglob("*") if file.is_file() and file != but):
+    for path in folder.rglob("*"):
+        if not path.is_file() or path == but:
+            continue
         for content in contents(path):
             holds = [name for name, secret in secrets.items() if secret.encode() in content]
-            holds += ["a signed URL"] if SIGNED.search(content) else []
+            if SIGNED.search(content):
+                holds.append("a signed URL")
             found |= {f"{path.relative_to(folder)}: {name}" for name in holds}
     return sorted(found)
 
@@ -63,9 +72,8 @@ def test_the_search_finds_what_is_planted(tmp_path):
     frame = pd.DataFrame({"text": [f"{PASSWORD[:12]}{i}" for i in range(1000)] + [PASSWORD]})
     frame.to_parquet(tmp_path / "part.parquet", compression="zstd", write_statistics=False)
     pd.DataFrame({"url": [url] * 9}).to_parquet(tmp_path / "urls.parquet", compression="zstd")
-    assert (
-        PASSWORD.encode() not in (tmp_path / "part.parquet").read_bytes()
-    )  # only decoding shows it
+    # only decoding shows it
+    assert PASSWORD.encode() not in (tmp_path / "part.parquet").read_bytes()
     with zipfile.ZipFile(tmp_path / "model.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("card", PASSWORD * 9)
     (tmp_path / "deep" / ".hidden").mkdir(parents=True)
@@ -98,7 +106,7 @@ def safe(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A reader's machine: whatever a program leaves in its home, for a while or for good, is below this folder."""
+    """A reader's machine: whatever a program leaves in its home is below this folder."""
     home = tmp_path_factory.mktemp("home")
     draw_folder(home / "garments" / "train", n=6)
     draw_folder(home / "garments" / "test", n=3)
@@ -110,12 +118,8 @@ def home(tmp_path_factory):
         "TMPDIR": home / "tmp",
     }
     with pytest.MonkeyPatch.context() as patch:
-        for name in (
-            *login.VARIABLES,
-            login.CONNECTION_NAME,
-            "DASK_SCHEDULER_ADDRESS",
-            "XDG_CACHE_HOME",
-        ):
+        others = (login.CONNECTION_NAME, "DASK_SCHEDULER_ADDRESS", "XDG_CACHE_HOME")
+        for name in (*login.VARIABLES, *others):
             patch.delenv(name, raising=False)
         for name, value in (CLOUD | places | {"NO_PROXY": "127.0.0.1,localhost"}).items():
             patch.setenv(name, str(value))
@@ -134,20 +138,18 @@ def proxy(home):
 def log_in(proxy):
     """Sets the environment for one kind of log-in."""
     account = {
-        "ACCOUNT": "myorg-me",
-        "USER": "me",
-        "HOST": "localhost",
-        "PORT": proxy.port,
-        "PROTOCOL": "http",
+        "SNOWFLAKE_ACCOUNT": "myorg-me",
+        "SNOWFLAKE_USER": "me",
+        "SNOWFLAKE_HOST": "localhost",
+        "SNOWFLAKE_PORT": proxy.port,
+        "SNOWFLAKE_PROTOCOL": "http",
     }
     with pytest.MonkeyPatch.context() as patch:
 
         def log_in(**secret: object) -> None:
             for name in login.VARIABLES:
                 patch.delenv(name, raising=False)
-            for name, value in (
-                {f"SNOWFLAKE_{name}": value for name, value in account.items()} | secret
-            ).items():
+            for name, value in (account | secret).items():
                 patch.setenv(name, str(value))
 
         yield log_in
@@ -170,19 +172,16 @@ def left(home: Path, safe: Path, proxy) -> list[str]:
         "token": TOKEN,
         "pass phrase": PHRASE,
         "signing key": signing.read_text(),
+        "key": (safe / "key.p8").read_text().splitlines()[1],
     }
-    secrets["key"] = (safe / "key.p8").read_text().splitlines()[1]
-    secrets |= {
-        f"token {i}": found["TOKEN"] for i, found in enumerate(proxy.logins()) if "TOKEN" in found
-    }
-    secrets |= {
-        f"session {i}": re.search('Token="(.+)"', said)[1]
-        for i, said in enumerate(set(proxy.tokens))
-    }
+    for i, login_sent in enumerate(proxy.logins()):
+        if "TOKEN" in login_sent:
+            secrets[f"token {i}"] = login_sent["TOKEN"]
+    for i, header in enumerate(set(proxy.tokens)):
+        (secrets[f"session {i}"],) = re.findall('Token="(.+)"', header)
     assert all(len(secret) > 11 for secret in secrets.values()) and "session 3" in secrets
-    return leaks(
-        home, secrets, but=signing
-    )  # the one file that must hold what the stand-in signs with
+    # the one file that must hold what the stand-in signs with
+    return leaks(home, secrets, but=signing)
 
 
 def fails(name: str, folder: Path, **parameters) -> str:
@@ -193,17 +192,32 @@ def fails(name: str, folder: Path, **parameters) -> str:
     return str(caught.value)
 
 
-def refusing(place: str, beginning: str, code: str, message: str):
-    """A fault of the proxy: what Snowflake says to a log-in or a statement that it does not take."""
+def passing(_path: str, _body: dict) -> None:
+    """No fault of the proxy: everything passes."""
+
+
+def refusing(place: str, beginning: str, code: str, message: str) -> Callable:
+    """A fault of the proxy: what Snowflake says to a log-in or statement that it does not take."""
     answer = {
         "success": False,
         "code": code,
         "message": message,
         "data": {"errorCode": code, "sqlState": "57014"},
     }
-    return lambda path, body: (
-        answer if place in path and body.get("sqlText", "").startswith(beginning) else None
-    )
+
+    def fault(path: str, body: dict) -> dict | None:
+        meant = place in path and body.get("sqlText", "").startswith(beginning)
+        return answer if meant else None
+
+    return fault
+
+
+def save_too_small(path: Path, trained: Path) -> None:
+    """A model of the same data as `trained`, for images so small that it fails to compute."""
+    card = model.read_card(trained)
+    too_small = model.ModelCard("densenet121", card.classes, 16, card.data_set, card.data_digest)
+    network = model.Classifier(model.build("densenet121", len(card.classes)), too_small)
+    model.save(network, path)
 
 
 @pytest.mark.slow
@@ -220,10 +234,7 @@ def test_a_whole_run_leaves_no_secret(home, safe, proxy, done):
 @pytest.mark.timeout(900)
 def test_runs_that_fail_leave_no_secret(home, safe, proxy, done, log_in):
     """Each fails in a cell that holds a connection, signed URLs, or both."""
-    others, card = (
-        home / "others",
-        model.read_checkpoint(home / "model" / "model_trained.pt")["card"],
-    )
+    others = home / "others"
     draw_folder(others / "train", n=3, size=44)  # other images: none of them is in the cache
     draw_folder(others / "test", n=3, size=44)
     (others / "test" / "hat" / "000.jpg").write_text("no image")
@@ -234,7 +245,7 @@ def test_runs_that_fail_leave_no_secret(home, safe, proxy, done, log_in):
     assert proxy.logins()[-1]["TOKEN"] == TOKEN
 
     log_in(SNOWFLAKE_PRIVATE_KEY_FILE=safe / "key.p8", PRIVATE_KEY_PASSPHRASE=PHRASE)
-    proxy.fault = lambda path, body: None
+    proxy.fault = passing
     said = fails("01_set_up_snowflake", home / "unreadable", images=str(others))
     assert "ImageError: not a readable image" in said
     assert proxy.logins()[-1]["AUTHENTICATOR"] == "SNOWFLAKE_JWT"
@@ -243,31 +254,23 @@ def test_runs_that_fail_leave_no_secret(home, safe, proxy, done, log_in):
     fails("02_train_model", home / "lost", **TRAINING)
     assert "HTTP status 404" in (home / "lost" / "02_train_model.ipynb").read_text()
 
-    too_small = model.ModelCard(
-        "densenet121", card["classes"], 16, card["data_set"], card["data_digest"]
-    )
-    network = model.Classifier(model.build("densenet121", len(card["classes"])), too_small)
-    model.save(network, home / "too_small.pt")
+    save_too_small(home / "too_small.pt", home / "model" / "model_trained.pt")
     named = {"model_path": str(home / "too_small.pt"), "run": done.name}
     assert "RuntimeError" in fails("03_run_inference", home / "computed", n_workers=1, **named)
-    assert (
-        "Compute Failed" in (home / "computed" / "kernels.log").read_text()
-    )  # Dask tells of the task
-    assert "did not make this run's predictions" in fails(
-        "04_review_results", home / "mismatched", **named
-    )
+    # Dask tells of the task
+    assert "Compute Failed" in (home / "computed" / "kernels.log").read_text()
+    said = fails("04_review_results", home / "mismatched", **named)
+    assert "did not make this run's predictions" in said
 
-    proxy.fault = refusing(
-        "query-request", "merge", "000630", "Statement reached its statement timeout."
-    )
+    too_long = "Statement reached its statement timeout."
+    proxy.fault = refusing("query-request", "merge", "000630", too_long)
     assert "statement timeout" in fails("05_write_back", home / "stopped", run=done.name)
-    proxy.fault = lambda path, body: None
+    proxy.fault = passing
 
     doctor = [sys.executable, "-m", "helpers", "doctor", "--json", "--backend", "snowflake"]
     told = subprocess.run(doctor, capture_output=True, text=True)
     (home / "doctor.txt").write_text(told.stdout + told.stderr)
     assert '"log-in"' in told.stdout
-    run_notebook(
-        "06_clean_up", home / "cleaned", {"backend": "snowflake", "run": done.name}
-    )  # exports the tables
+    # exports the tables
+    run_notebook("06_clean_up", home / "cleaned", {"backend": "snowflake", "run": done.name})
     assert left(home, safe, proxy) == []

@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import io
 import json
+import re
 import sys
 from types import ModuleType
 
@@ -18,12 +19,15 @@ from helpers.config import PROJECT_ROOT
 def load(name: str) -> ModuleType:
     """A script of docs/, which is no package."""
     spec = importlib.util.spec_from_file_location(name, PROJECT_ROOT / "docs" / f"{name}.py")
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-site_notebooks, site_figures = load("site_notebooks"), load("site_figures")
+site_notebooks = load("site_notebooks")
+site_figures = load("site_figures")
 
 
 def page(tmp_path, *outputs, states: dict | None = None, count: int | None = 1):
@@ -61,7 +65,8 @@ def test_progress_bar_becomes_its_last_words_and_controls_say_what_they_need(tmp
         "application/vnd.jupyter.widget-view+json": {"model_id": "box"},
         "text/plain": "  0%|",
     }
-    html, bar = {"model_name": "HTMLModel"}, {"model_name": "FloatProgressModel", "state": {}}
+    html = {"model_name": "HTMLModel"}
+    bar = {"model_name": "FloatProgressModel", "state": {}}
     states = {
         "box": {
             "model_name": "HBoxModel",
@@ -73,14 +78,14 @@ def test_progress_bar_becomes_its_last_words_and_controls_say_what_they_need(tmp
     }
     cell = page(tmp_path, new_output("display_data", widget), states=states)
     assert cell.outputs[0].data == {"text/plain": "epoch 2/2: 100% 9/9 [00:01<00:00]"}
-    cell = page(
-        tmp_path, new_output("display_data", widget), states={"box": states["box"] | {"state": {}}}
-    )
+    controls = {"box": states["box"] | {"state": {}}}
+    cell = page(tmp_path, new_output("display_data", widget), states=controls)
     assert "need a running kernel" in cell.outputs[0].data["text/plain"]
 
 
 def test_folders_and_dead_links_are_cut_and_headings_leave_the_outline_alone(tmp_path):
-    html = '<h3 style="x">Client</h3><a href="http://127.0.0.1:8787/status" target="_blank">8787</a><button>Go</button>'
+    link = '<a href="http://127.0.0.1:8787/status" target="_blank">8787</a>'
+    html = f'<h3 style="x">Client</h3>{link}<button>Go</button>'
     cell = page(
         tmp_path,
         new_output("stream", name="stdout", text=f"{tmp_path}/runs/1"),
@@ -96,9 +101,8 @@ def test_picture_needs_a_text_and_is_made_smaller_only_when_large(tmp_path):
     described = {"image/png": {"alt": "Noise in grey."}}
     small = page(tmp_path, new_output("display_data", {"image/png": png(8)}, metadata=described))
     large = page(tmp_path, new_output("display_data", {"image/png": png(600)}, metadata=described))
-    assert set(small.outputs[0].data) == {"image/png"} and set(large.outputs[0].data) == {
-        "image/jpeg"
-    }
+    assert set(small.outputs[0].data) == {"image/png"}
+    assert set(large.outputs[0].data) == {"image/jpeg"}
     assert len(large.outputs[0].data["image/jpeg"]) < len(png(600))
     assert small.metadata.mystnb.image.alt == large.metadata.mystnb.image.alt == "Noise in grey."
 
@@ -108,38 +112,59 @@ def test_figures_come_from_the_files_and_missing_ones_are_said(tmp_path, monkeyp
     run = tmp_path / "runs" / "monday"
     content = {
         "run": {"data_set": "drawn", "images": {"train": 7, "test": 3}},
-        "summary": {"predictions": 3, "failures": 0, "rows_written_back": 3, "seconds": {"total": 1.5}},
+        "summary": {
+            "predictions": 3,
+            "failures": 0,
+            "rows_written_back": 3,
+            "seconds": {"total": 1.5},
+        },
         "review": {
-            "n": 3, "accuracy": 2 / 3, "accuracy_95": [0.2, 0.9], "top3": 1, "macro_f1": 0.5, "ece": 0.1,
+            "n": 3,
+            "accuracy": 2 / 3,
+            "accuracy_95": [0.2, 0.9],
+            "top3": 1,
+            "macro_f1": 0.5,
+            "ece": 0.1,
             "baseline": {"accuracy": 1 / 3},
         },
-    }  # fmt: skip
+    }
     run.mkdir(parents=True)
     for name, facts in content.items():
         (run / f"{name}.json").write_text(json.dumps(facts))
-    (tmp_path / "runs" / "bench").mkdir()
-    (tmp_path / "runs" / "bench" / "train.json").write_text(
-        '{"ceiling": 12.5, "rounds": {"first": [1, 2]}}'
-    )
-    (tmp_path / "runs" / "bench" / "scale.json").write_text(
-        '{"1000": {"rows_per_s": 9, "rounds": [8, 9]}}'
-    )
+    bench = tmp_path / "runs" / "bench"
+    bench.mkdir()
+    (bench / "train.json").write_text('{"ceiling": 12.5, "rounds": {"first": [1, 2]}}')
+    (bench / "scale.json").write_text('{"1000": {"rows_per_s": 9, "rounds": [8, 9]}}')
     text = site_figures.figures(run)
-    assert (
-        "| accuracy | 0.667 (95 % interval 0.200 to 0.900, n = 3) |" in text
-        and "| total | 1.5 |" in text
-    )
+    assert "| accuracy | 0.667 (95 % interval 0.200 to 0.900, n = 3) |" in text
+    assert "| total | 1.5 |" in text
     assert "| ceiling | 12.5 |" in text and "| rounds: first | [1, 2] |" in text
     assert "| rows | rows_per_s |" in text and "| 1000 | 9 |" in text
     assert text.count("Not measured") == 2 and "`make bench-inference` measures it" in text
 
 
-def test_every_module_and_sql_file_has_its_place():
-    api, sql = (
-        site_figures.api(PROJECT_ROOT / "helpers"),
-        site_figures.sql_files(PROJECT_ROOT / "sql"),
-    )
-    assert "automodule:: helpers.dataset\n" in api and "__init__" not in api
+def test_every_module_is_in_its_room_and_rooms_are_in_reading_order():
+    api = site_figures.api(PROJECT_ROOT / "helpers")
+    rooms = re.findall(r"^## helpers\.?(.*)$", api, re.M)
+    there = {path.parent.name for path in PROJECT_ROOT.glob("helpers/*/__init__.py")}
+    assert rooms == ["", "snowflake", "training", "cluster", "inference", "review", "commands"]
+    assert set(rooms) == there | {""}
+    room_of = {}
+    for section in re.split(r"^## ", api, flags=re.M)[1:]:
+        for module in re.findall(r"automodule:: (\S+)\n", section):
+            assert module not in room_of, module
+            room_of[module] = section.partition("\n")[0]
+    for path in PROJECT_ROOT.glob("helpers/**/*.py"):
+        folders = path.relative_to(PROJECT_ROOT).parent.parts
+        if path.name == "__main__.py":
+            continue
+        module = ".".join(folders if path.name == "__init__.py" else [*folders, path.stem])
+        assert room_of.pop(module) == ".".join(folders[:2]), module
+    assert not room_of, "these are no modules"
+
+
+def test_every_sql_file_has_its_place():
+    sql = site_figures.sql_files(PROJECT_ROOT / "sql")
     assert sql.count("literalinclude") == len(list((PROJECT_ROOT / "sql").glob("*.sql"))) > 0
 
 

@@ -1,8 +1,11 @@
+"""Stages, tables and the SQL files that make them: what is loaded, listed and signed."""
+
 import json
 import urllib.request
 
 import pytest
 from scenery.drawing import draw_folder
+from scenery.tables import make_tables
 from snowflake.connector.errors import ProgrammingError
 
 from helpers import folders
@@ -17,11 +20,7 @@ def loaded(running_standin, tmp_path):
     """The tutorial's stages and tables with a few images, in a database of its own."""
     folder = draw_folder(tmp_path / "test", n=2)
     connection = connect("local")
-    execute(connection, "create or replace database SNOWFLAKE_TESTS")
-    for name in ("02_create_stages", "03_create_tables"):
-        run_file(connection, f"sql/{name}.sql")
-    stage.sync(connection, folder, "clothing_dataset")
-    run_file(connection, "sql/04_load_tables.sql")
+    make_tables(connection, folder, "SNOWFLAKE_TESTS")
     yield connection, folder
     connection.close()
 
@@ -62,11 +61,8 @@ def test_every_sql_file_is_lower_case_parses_and_has_its_header(path):
     text = path.read_text()
     assert all(f"-- {word}:" in text for word in ("Purpose", "Needs", "Leaves behind"))
     assert len(sqlglot.parse(text, read="snowflake")) >= 1
-    assert not any(
-        line.split()[0].isupper() and line.split()[0].isalpha()
-        for line in text.splitlines()
-        if line[:1].isupper()
-    )
+    first_words = [line.split()[0] for line in text.splitlines() if line[:1].isupper()]
+    assert not any(word.isupper() and word.isalpha() for word in first_words)
 
 
 def test_loading_is_repeatable_and_a_changed_image_loses_its_prediction(loaded):
@@ -105,9 +101,8 @@ def test_more_paths_than_one_statement_takes(loaded, monkeypatch):
     monkeypatch.setattr(listing, "SIGNED_AT_ONCE", 3)
     paths = [f"hat/{i}.jpg" for i in range(8)]
     urls = sign_urls(loaded[0], "clothing_dataset", paths)
-    assert [url.partition("?")[0].rpartition("/")[2] for url in urls] == [
-        path[4:] for path in paths
-    ]
+    signed = [url.partition("?")[0] for url in urls]
+    assert [url.rpartition("/")[2] for url in signed] == [path[4:] for path in paths]
     assert sign_urls(loaded[0], "clothing_dataset", []) == []
 
 
@@ -115,16 +110,13 @@ def test_only_what_this_model_has_not_predicted_is_listed(loaded):
     connection, _ = loaded
     rows = list_files(connection, "clothing_test", "relative_path", "clothing_dataset")
     path, _, etag = rows[0]
-    log = "insert into clothing_prediction_log (relative_path, etag, model_digest) values (%s, %s, %s)"
+    columns = "relative_path, etag, model_digest"
+    log = f"insert into clothing_prediction_log ({columns}) values (%s, %s, %s)"
     execute(connection, log, (path, etag, "m1"))
 
     def new(model: str) -> int:
-        return sum(
-            map(
-                len,
-                list_images(connection, "clothing_test", "clothing_dataset", not_by_model=model),
-            )
-        )
+        frames = list_images(connection, "clothing_test", "clothing_dataset", not_by_model=model)
+        return sum(len(frame) for frame in frames)
 
     assert new("m1") == 6  # logged, but without a prediction in the table: lost, so wanted again
     execute(connection, "update clothing_test set pred_timestamp = current_timestamp()")
@@ -146,11 +138,9 @@ def test_folders_of_a_data_set_are_found_or_named(tmp_path):
 def test_recipe_names_what_exists():
     recipe = json.loads((PROJECT_ROOT / ".saturn" / "saturn.json").read_text())
     assert recipe["environment_variables"]["TUTORIAL_BACKEND"] == "snowflake"
-    assert (PROJECT_ROOT / "requirements.txt").exists() and "requirements.txt" in recipe[
-        "start_script"
-    ]
+    assert (PROJECT_ROOT / "requirements.txt").exists()
+    assert "requirements.txt" in recipe["start_script"]
     known = {*login.VARIABLES, "TUTORIAL_BACKEND"}
     assert set(recipe["environment_variables"]) <= known
-    assert {
-        s["location"] for s in recipe["secrets"] if s["type"] == "environment_variable"
-    } <= known
+    variables = [s for s in recipe["secrets"] if s["type"] == "environment_variable"]
+    assert {variable["location"] for variable in variables} <= known

@@ -142,10 +142,8 @@ def test_state_and_signed_urls_survive_a_restart(root, tmp_path):
         connection,
         "create view v as select get_presigned_url(@s, relative_path) as url from directory(@s)",
     )
-    url, listed = (
-        run(connection, "select url from v")[0][0],
-        run(connection, "select * from directory(@s)"),
-    )
+    url = run(connection, "select url from v")[0][0]
+    listed = run(connection, "select * from directory(@s)")
     assert standin.stop(root)
     second = standin.ensure_running(root)
     assert (second.port, second.pid != first.pid) == (first.port, True)
@@ -166,7 +164,8 @@ def test_killed_amid_writes_keeps_what_was_committed(root):
     run(connection, "create database CLOTHING")
     run(connection, "create table t as select unnest(range(1000)) as a, 0 as b")
     run(connection, "create table log (n int)")
-    acknowledged, stop = [], threading.Event()
+    acknowledged = []
+    stop = threading.Event()
 
     def write() -> None:
         for n in range(1, 100_000):
@@ -174,7 +173,8 @@ def test_killed_amid_writes_keeps_what_was_committed(root):
                 run(connection, "begin")
                 run(
                     connection,
-                    "merge into t using (select a as k from t) on a = k when matched then update set b = b + 1",
+                    "merge into t using (select a as k from t) on a = k"
+                    " when matched then update set b = b + 1",
                 )
                 run(connection, f"insert into log values ({n})")
                 run(connection, "commit")

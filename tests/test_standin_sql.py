@@ -76,7 +76,10 @@ def test_database_and_schema(connect):
 
 def test_connect_to_database(connect, cursor):
     other = connect(database="tests", schema="public", warehouse="wh", role="me").cursor()
-    sql = "select current_database(), current_schema(), current_warehouse(), current_role(), current_user()"
+    sql = (
+        "select current_database(), current_schema(), current_warehouse(), current_role(),"
+        " current_user()"
+    )
     assert run(other, sql) == [("TESTS", "PUBLIC", "WH", "ME", "TUTORIAL")]
     run(other, "use warehouse two")
     assert run(other, "select current_warehouse(), current_account()") == [("TWO", "SANDBOX")]
@@ -130,7 +133,8 @@ def test_execute_string_with_comments(connection):
 def test_write_pandas_with_aware_times_and_nulls(connection, cursor):
     run(
         cursor,
-        "create temporary table t (file_url text, size number, confidence float, seen_at timestamp_tz)",
+        "create temporary table t"
+        " (file_url text, size number, confidence float, seen_at timestamp_tz)",
     )
     moments = pd.to_datetime(
         ["2024-05-01 10:00:00.123456+02:00", None, "1969-12-31 23:59:59.5Z"], utc=True
@@ -199,8 +203,12 @@ def test_copy_from_parquet(cursor, tmp_path):
     ]
     assert {row[1] for row in run(cursor, copy)} == {"LOAD_SKIPPED"}
     assert len(run(cursor, "select * from t")) == 3
-    run(cursor, "copy into t (size, path) from (select $1:size::number, upper($1:path::text) from @s/parts/b)"
-        f" {PARQUET} force = true purge = true")  # fmt: skip
+    run(
+        cursor,
+        "copy into t (size, path)"
+        " from (select $1:size::number, upper($1:path::text) from @s/parts/b)"
+        f" {PARQUET} force = true purge = true",
+    )
     assert run(cursor, "select path, size, extra from t where path = 'Y'") == [("Y", 2, None)]
     assert [row[0] for row in run(cursor, "list @s")] == ["s/parts/a [1].parquet"]
     assert run(cursor, f"copy into t from @s/none {PARQUET}")[0][0].startswith(
@@ -214,7 +222,8 @@ def test_copy_errors(cursor, tmp_path):
     with pytest.raises(ProgrammingError) as missing:
         run(
             cursor,
-            f"copy into t from @s files = ('no.parquet') {PARQUET} match_by_column_name = case_insensitive",
+            f"copy into t from @s files = ('no.parquet') {PARQUET}"
+            " match_by_column_name = case_insensitive",
         )
     assert missing.value.errno == 91016
     (tmp_path / "half.parquet").write_bytes((tmp_path / "a [1].parquet").read_bytes()[:60])
@@ -267,7 +276,10 @@ def test_merge_counts_and_duplicates(cursor):
 
 def test_results_in_all_forms(connection, cursor):
     run(cursor, "create table t as select unnest(range(250001)) as i")
-    query = "select i, 'x' || i as s, case when i % 2 = 0 then '2024-01-01 00:00:00'::timestamp_ntz end as at from t"
+    query = (
+        "select i, 'x' || i as s,"
+        " case when i % 2 = 0 then '2024-01-01 00:00:00'::timestamp_ntz end as at from t"
+    )
     frame = cursor.execute(query).fetch_pandas_all()
     assert (len(frame), frame["AT"].isna().sum(), frame["I"].sum()) == (
         250001,

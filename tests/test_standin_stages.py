@@ -62,7 +62,10 @@ def paths(cursor, stage: str = "s") -> list[str]:
 def test_odd_names_from_put_to_signed_url_and_get(cursor, tmp_path):
     run(cursor, STAGE)
     source = files_in(tmp_path / "source", ODD_NAMES)
-    put = f"put 'file://{source}/*.jpg' '@s/test/a b/' auto_compress = false overwrite = true parallel = 8"
+    put = (
+        f"put 'file://{source}/*.jpg' '@s/test/a b/'"
+        " auto_compress = false overwrite = true parallel = 8"
+    )
     assert {row[6] for row in run(cursor, put)} == {"UPLOADED"}
     assert {row[6] for row in run(cursor, put.replace("overwrite = true", ""))} == {"SKIPPED"}
     run(cursor, "alter stage s refresh")
@@ -151,18 +154,23 @@ def test_directory_in_view_cte_join_merge_and_insert(cursor, tmp_path):
     )
     merged = run(
         cursor,
-        """merge into t using (select * from directory(@tests.public.s)) as d on t.relative_path = d.relative_path
+        """merge into t using (select * from directory(@tests.public.s)) as d
+        on t.relative_path = d.relative_path
         when matched then update set t.size = d.size + 1
         when not matched then insert (relative_path, size) values (d.relative_path, d.size)""",
     )
     assert merged == [(1, 1)]
     assert run(cursor, "select * from t order by 1") == [("a.jpg", 6), ("b.jpg", 5)]
-    join = "select d.relative_path from t join directory(@s) as d on d.relative_path = t.relative_path and d.size = t.size"
+    join = (
+        "select d.relative_path from t join directory(@s) as d"
+        " on d.relative_path = t.relative_path and d.size = t.size"
+    )
     assert run(cursor, join) == [("b.jpg",)]
     assert run(cursor, "with d as (select * from directory(@s)) select count(*) from d") == [(2,)]
     run(
         cursor,
-        "create view v as select relative_path, get_presigned_url(@s, relative_path) as url from directory(@s)",
+        "create view v as select relative_path,"
+        " get_presigned_url(@s, relative_path) as url from directory(@s)",
     )
     assert {fetch(url) for _, url in run(cursor, "select * from v")} == {b"a.jpg", b"b.jpg"}
 
@@ -170,8 +178,10 @@ def test_directory_in_view_cte_join_merge_and_insert(cursor, tmp_path):
 def test_stage_options_are_shown(cursor):
     run(
         cursor,
-        """create stage e url = 's3://bucket/some/path/' credentials = (aws_key_id = 'x' aws_secret_key = 'a=b)(''c')
-        encryption = (type = 'AWS_SSE_KMS' kms_key_id = 'aws/key') directory = (enable = true) comment = 'c'""",
+        """create stage e url = 's3://bucket/some/path/'
+        credentials = (aws_key_id = 'x' aws_secret_key = 'a=b)(''c')
+        encryption = (type = 'AWS_SSE_KMS' kms_key_id = 'aws/key')
+        directory = (enable = true) comment = 'c'""",
     )
     run(cursor, "create stage if not exists e url = 's3://other'")
     run(cursor, "create stage i url = 's3://bucket/i' storage_integration = my_integration")
@@ -260,11 +270,15 @@ def test_quoted_lower_case_names(cursor, tmp_path):
     source = files_in(tmp_path / "source", ["a.jpg"])
     run(
         cursor,
-        "create stage \"My stage\" encryption = (type = 'SNOWFLAKE_SSE') directory = (enable = true)",
+        "create stage \"My stage\" encryption = (type = 'SNOWFLAKE_SSE')"
+        " directory = (enable = true)",
     )
     run(cursor, f"put file://{source}/a.jpg '@\"My stage\"/x' auto_compress = false")
     run(cursor, 'alter stage "My stage" refresh')
-    sql = 'select get_presigned_url(@tests.public."My stage", relative_path) from directory(@"My stage")'
+    sql = (
+        'select get_presigned_url(@tests.public."My stage", relative_path)'
+        ' from directory(@"My stage")'
+    )
     assert fetch(run(cursor, sql)[0][0]) == b"a.jpg"
 
 
@@ -364,7 +378,10 @@ def test_client_side_encrypted_stage_gives_unreadable_bytes(cursor, tmp_path):
 def test_signing_many_paths_is_one_quick_select(cursor):
     run(cursor, STAGE)
     started = time.monotonic()
-    sql = "select get_presigned_url(@s, 'test/' || i || '.jpg') as url from (select unnest(range(3000)) as i)"
+    sql = (
+        "select get_presigned_url(@s, 'test/' || i || '.jpg') as url"
+        " from (select unnest(range(3000)) as i)"
+    )
     urls = run(cursor, sql)
     assert len({url for (url,) in urls}) == 3000
     assert time.monotonic() - started < 5

@@ -121,7 +121,8 @@ def test_a_failed_statement_alone_changes_nothing(cursor, other):
     with pytest.raises(ProgrammingError):
         run(
             cursor,
-            "insert into t select case when i = 5000 then 'x' else '1' end::int from range(9000) as r(i)",
+            "insert into t select case when i = 5000 then 'x' else '1' end::int"
+            " from range(9000) as r(i)",
         )
     assert rows(other) == []
 
@@ -195,7 +196,7 @@ def test_closing_rolls_back(connect, cursor, other):
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory):
-    """A server that loses patience after a second: with silent sessions and with waiting writers."""
+    """A server that soon loses patience: with silent sessions, and with waiting writers."""
     root = tmp_path_factory.mktemp("impatient")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUTORIAL_SANDBOX_IDLE_S", "2")
@@ -208,9 +209,8 @@ def impatient(tmp_path_factory):
 @pytest.fixture
 def pair(impatient):
     """Two cursors on the impatient server."""
-    connections = [
-        snowflake.connector.connect(**standin.connection_parameters(impatient)) for _ in range(2)
-    ]
+    parameters = standin.connection_parameters(impatient)
+    connections = [snowflake.connector.connect(**parameters) for _ in range(2)]
     first, second = (connection.cursor() for connection in connections)
     run(first, "create or replace database TESTS")
     run(second, "use database tests")
@@ -261,7 +261,8 @@ def test_a_long_statement_is_not_silence(pair):
     run(first, "insert into t values (1)")
     run(
         first,
-        "insert into t select count(*) from range(30000) a join range(30000) b on a.range <> b.range + 1",
+        "insert into t select count(*)"
+        " from range(30000) a join range(30000) b on a.range <> b.range + 1",
     )
     run(first, "commit")
     assert len(rows(second)) == 2

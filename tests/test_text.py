@@ -1,4 +1,4 @@
-"""What the project's texts say is so: commands, figures, minutes, links into pages, and the exercises."""
+"""What the project's texts say is so: commands, figures, minutes, links, and the exercises."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
-from scenery.documents import SHELLS, code_blocks
+from scenery.documents import commands
 from scenery.surroundings import readers_machine
 
 from helpers.commands.serve import MAX_BYTES
@@ -20,19 +20,16 @@ from helpers.config import PROJECT_ROOT
 from standin.serve import LOCK_WAIT_S
 
 PAGES = [
-    PROJECT_ROOT / name
-    for name in (
-        "README.md",
-        "CONTRIBUTING.md",
-        "model/README.md",
-        "docs/own_classes.md",
-        "docs/clusters.md",
-    )
+    PROJECT_ROOT / "README.md",
+    PROJECT_ROOT / "CONTRIBUTING.md",
+    PROJECT_ROOT / "model" / "README.md",
+    PROJECT_ROOT / "docs" / "own_classes.md",
+    PROJECT_ROOT / "docs" / "clusters.md",
 ]
 MEASURED = json.loads((PROJECT_ROOT / "docs" / "measured.json").read_text())
 SHOWN = f"{MEASURED['images']['test']} test images", f"{MEASURED['images']['train']} draw"
 WORDS = {"a minute": 1, "two minutes": 2, "three minutes": 3, "five minutes": 5}
-# numbers that no run changes; everything else that a text wants to say in figures comes from docs/measured.json
+# numbers that no run changes; all else that a text says in figures comes from docs/measured.json
 SETTLED = {
     "README": {
         "3.11",
@@ -85,11 +82,11 @@ def test_text_quotes_no_number_that_a_run_would_change(name):
 
 
 def test_readme_quotes_the_run_of_its_pictures():
-    text, pictured = prose("README"), MEASURED["pictured"]
+    text = prose("README")
+    pictured = MEASURED["pictured"]
     rows = re.findall(r"^\| \[.*?\]\(notebooks/(\w+)\.ipynb\) \|.*\| ([\d.]+) \|", text, re.M)
-    assert {name: float(minutes) for name, minutes in rows} == {
-        name: MEASURED["minutes"][name] for name in NOTEBOOKS
-    }
+    measured = {name: MEASURED["minutes"][name] for name in NOTEBOOKS}
+    assert {name: float(minutes) for name, minutes in rows} == measured
     assert f"n = {pictured['images']} of {MEASURED['images']['test']}:" in text
     assert {3: "for three classes the surest mistake"}[pictured["mistakes"]] in text
     assert "{}s are sometimes taken for {}s".format(*MEASURED["most_confused"]) in text
@@ -114,18 +111,20 @@ def test_notebook_says_why_how_long_and_what_it_costs(name):
         "What you need",
         "What it takes",
     ]
-    promised, cost = re.fullmatch(
-        r"Under ([\w ]+?minutes?)\b.*? On an account: (.+)", parts["What it takes"]
-    ).groups()
+    it_takes = r"^Under ([\w ]+?minutes?)\b.*? On an account: (.+)$"
+    ((promised, cost),) = re.findall(it_takes, parts["What it takes"])
     assert MEASURED["minutes"][name] <= WORDS[promised] <= 1 + 4 * MEASURED["minutes"][name]
     assert "warehouse" in cost
 
 
+def without_blocks(text: str) -> str:
+    """A page's text without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+
+
 def slugs(page: Path) -> set[str]:
     """Anchors that a Markdown page offers, as GitHub makes them."""
-    headings = re.findall(
-        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M
-    )
+    headings = re.findall(r"^#+ (.+)$", without_blocks(page.read_text()), re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -136,22 +135,19 @@ def test_links_into_pages_meet_a_heading():
 
 
 def quoted_commands() -> list[list[str]]:
-    """Every command of the pages and notebooks as words: in blocks a line each, and in `code` of the prose."""
+    """Every command of the pages and notebooks as words.
+
+    In blocks each line is one; in prose what is `code` and begins with a program.
+    """
+    code = r"`([^`\n]+)`"
     typed = []
     for page in PAGES:
-        text = page.read_text()
-        typed += [
-            line
-            for language, block in code_blocks(page)
-            if language in SHELLS
-            for line in block.splitlines()
-        ]
-        typed += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
-    typed += re.findall(r"`([^`\n]+)`", "\n".join(map(prose, NOTEBOOKS)))
-    kinds = r"(make|python|papermill|\.venv/bin/\w+)(\s|$)"
-    return [
-        line.partition(" # ")[0].split() for line in map(str.strip, typed) if re.match(kinds, line)
-    ]
+        for block in commands(page):
+            typed += block.splitlines()
+        typed += re.findall(code, without_blocks(page.read_text()))
+    typed += re.findall(code, "\n".join(map(prose, NOTEBOOKS)))
+    program = r"\s*(make|python|papermill|\.venv/bin/\w+)(\s|$)"
+    return [line.partition(" # ")[0].split() for line in typed if re.match(program, line)]
 
 
 def test_make_targets_and_their_options_exist():
@@ -160,9 +156,8 @@ def test_make_targets_and_their_options_exist():
     options = set(re.findall(r"^(\w+) \?=", (PROJECT_ROOT / "Makefile").read_text(), re.M))
     for words in lines:
         assert {word.partition("=")[0] for word in words if "=" in word} <= options, words
-        shown = subprocess.run(
-            ["make", "-n", *words[1:]], cwd=PROJECT_ROOT, capture_output=True, text=True
-        )
+        dry = ["make", "-n", *words[1:]]
+        shown = subprocess.run(dry, cwd=PROJECT_ROOT, capture_output=True, text=True)
         assert shown.returncode == 0, (words, shown.stderr)
 
 
@@ -179,30 +174,25 @@ def test_papermill_lines_name_notebooks_and_their_parameters():
 def test_programs_of_the_environment_are_there():
     programs = {words[0] for words in quoted_commands() if words[0].startswith(".venv/bin/")}
     assert len(programs) >= 4
-    assert not [
-        name for name in programs if not (Path(sys.executable).parent / Path(name).name).exists()
-    ]
+    there = Path(sys.executable).parent
+    assert not [name for name in programs if not (there / Path(name).name).exists()]
 
 
 @pytest.mark.slow
 def test_programs_take_the_options_that_the_pages_name():
-    lines = [
-        words for words in quoted_commands() if Path(words[0]).name == "python" and words[1] == "-m"
-    ]
     used: dict[str, set[str]] = {}
-    for words in lines:
+    for words in quoted_commands():
+        if Path(words[0]).name != "python" or words[1] != "-m":
+            continue
         program = words[2:4] if words[2] == "helpers" else words[2:3]
-        used.setdefault(" ".join(program), set()).update(
-            word for word in words if word.startswith("--")
-        )
+        options = {word for word in words if word.startswith("--")}
+        used.setdefault(" ".join(program), set()).update(options)
     assert {"helpers evaluate", "samples", "helpers train"} <= used.keys()
     for program, options in used.items():
         command = [sys.executable, "-m", *program.split(), "--help"]
         shown = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
-        assert shown.returncode == 0 and not [o for o in options if o not in shown.stdout], (
-            program,
-            shown.stdout,
-        )
+        assert shown.returncode == 0, (program, shown.stderr)
+        assert not [o for o in options if o not in shown.stdout], (program, shown.stdout)
 
 
 TRAINING = {
@@ -232,23 +222,24 @@ except Exception as error:
 """,
     "04_review_results": """
 target = 0.99
-print("at 0.99:", review.threshold_for(review.coverage(table), target)[1])
+print("at 0.99:", figures.threshold_for(figures.coverage(table), target)[1])
 connection = connect(backend, database)
 sign = partial(sign_urls, connection, "clothing_dataset")
-story = attribution.Story("It takes a hat for a shirt by its middle", ("hat",), ("shirt",), "centre")
-told = attribution.errors_of(story, table).query("told").head(per_story)
+claim = "It takes a hat for a shirt by its middle"
+story = stories.Story(claim, ("hat",), ("shirt",), "centre")
+told = stories.errors_of(story, table).query("told").head(per_story)
 right = table[table.right & table.type.isin(story.taken_for)].head(per_story)
-in_counts = attribution.evidence_in_counts(story, table, predictions.classes)
-in_heat = attribution.evidence_in_heat(story, heats(told), heats(right))
-print("heat maps:", len(heats(right)), in_counts[1], in_heat[1], attribution.verdict([in_counts[0], in_heat[0]]))
+in_counts, counted = stories.evidence_in_counts(story, table, predictions.classes)
+in_heat, seen = stories.evidence_in_heat(story, heats(told), heats(right))
+print("heat maps:", len(heats(right)), counted, seen, stories.verdict([in_counts, in_heat]))
 """,
     "05_write_back": """
 connection = connect(backend, database)
 five = "select relative_path from clothing_test where type is not null order by 1 limit 5"
-execute(connection, "update clothing_test set pred_timestamp = null, type = null, confidence = null "
-    f"where relative_path in ({five})")
+forget = "update clothing_test set pred_timestamp = null, type = null, confidence = null"
+execute(connection, f"{forget} where relative_path in ({five})")
 print("updated:", write_back(connection, run).updated)
-changes = query(connection, "select relative_path, old_type, new_type from clothing_prediction_change")
+changes = query(connection, "select relative_path from clothing_prediction_change")
 print("differ:", sorted(changes.RELATIVE_PATH))
 """,
     "06_clean_up": """
@@ -266,29 +257,33 @@ def home(tmp_path_factory):
 
 
 class Reader:
-    """Runs notebooks one after the other, with the solutions of their exercises where there are any."""
+    """Runs notebooks one after the other, some with the solution of their exercise."""
 
     def __init__(self, home: Path):
         self.home = home
 
-    def __call__(self, name: str, solve: bool = False, **parameters) -> str:
+    def run(self, name: str, **parameters: object) -> str:
         """What the notebook prints, last cell last."""
-        if not solve:
-            path = run_notebook(name, self.home / "executed", parameters)
-        else:
-            notebook = nbformat.read(PROJECT_ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-            notebook.cells.append(nbformat.v4.new_code_cell(SOLUTIONS[name]))
-            path = self.home / f"{name}.ipynb"
-            nbformat.write(notebook, path)
-            papermill.execute_notebook(
-                path, path, parameters, progress_bar=False, cwd=PROJECT_ROOT / "notebooks"
-            )
-        outputs = [
-            o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])
-        ]
-        return "\n".join(
-            o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in outputs
-        )
+        return printed(run_notebook(name, self.home / "executed", parameters))
+
+    def solve(self, name: str, **parameters: object) -> str:
+        """What the notebook prints, with its solution in a cell at the end."""
+        folder = PROJECT_ROOT / "notebooks"
+        notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+        notebook.cells.append(nbformat.v4.new_code_cell(SOLUTIONS[name]))
+        path = self.home / f"{name}.ipynb"
+        nbformat.write(notebook, path)
+        papermill.execute_notebook(path, path, parameters, progress_bar=False, cwd=folder)
+        return printed(path)
+
+
+def printed(executed: Path) -> str:
+    """All text in the outputs of an executed notebook."""
+    texts = []
+    for cell in nbformat.read(executed, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            texts.append(output.get("text", "") or output.get("data", {}).get("text/plain", ""))
+    return "\n".join(texts)
 
 
 def said(text: str, start: str) -> str:
@@ -299,46 +294,47 @@ def said(text: str, start: str) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_exercises_can_be_solved(home):
-    read, images = Reader(home), str(home / "garments")
-    folders = sorted((home / "garments" / "train").iterdir())
-    first = read("01_set_up_snowflake", solve=True, images=images)
-    assert said(first, "bytes:") == str(
-        {f.name: sum(p.stat().st_size for p in f.iterdir()) for f in folders}
-    )
+    reader = Reader(home)
+    images = str(home / "garments")
+    first = reader.solve("01_set_up_snowflake", images=images)
+    sizes = {}
+    for folder in sorted((home / "garments" / "train").iterdir()):
+        sizes[folder.name] = sum(path.stat().st_size for path in folder.iterdir())
+    assert said(first, "bytes:") == str(sizes)
     assert said(first, "error:") == "UrlExpired"
 
-    whole = read("02_train_model", **TRAINING)
-    assert said(read("03_run_inference"), "predicted_before") == "0"
-    again = read("03_run_inference")  # exercise 1: everything is there
+    whole = reader.run("02_train_model", **TRAINING)
+    assert said(reader.run("03_run_inference"), "predicted_before") == "0"
+    again = reader.run("03_run_inference")  # exercise 1: everything is there
     assert (said(again, "listed"), said(again, "predicted_before")) == ("15", "15")
-    review = read("04_review_results", solve=True)
-    assert float(re.search(r"accuracy of ([\d.]+)\.", said(review, "at 0.99:"))[1]) >= 0.99
+    review = reader.solve("04_review_results")
+    (accuracy,) = re.findall(r"accuracy of ([\d.]+)\.", said(review, "at 0.99:"))
+    assert float(accuracy) >= 0.99
     assert re.match(r"[1-5] \d+ of \d+ mistakes", said(review, "heat maps:"))
-    assert said(read("05_write_back", solve=True), "updated:") == "5"
+    assert said(reader.solve("05_write_back"), "updated:") == "5"
 
     nothing_learnt = {"n_epochs": 1, "base_lr": 1e-6, "options": {"validation_share": 0}}
-    read("02_train_model", **TRAINING | nothing_learnt)  # and exercise 2 of notebook 05
-    read("03_run_inference")
-    assert said(read("05_write_back", solve=True), "differ:") == str(differing(home / "runs"))
-    half = read("02_train_model", **TRAINING | {"downsample_to": 0.5})
-    assert int(said(half, "trained on").split(",")[0]) == pytest.approx(
-        int(said(whole, "trained on").split(",")[0]) / 2, abs=2
-    )
-    read("01_set_up_snowflake", images=images, run_name="one_worker")
-    alone = read("03_run_inference", n_workers=1)
+    reader.run("02_train_model", **TRAINING | nothing_learnt)  # and exercise 2 of notebook 05
+    reader.run("03_run_inference")
+    assert said(reader.solve("05_write_back"), "differ:") == str(differing(home / "runs"))
+    half = reader.run("02_train_model", **TRAINING | {"downsample_to": 0.5})
+    n_half = int(said(half, "trained on").split(",")[0])
+    n_whole = int(said(whole, "trained on").split(",")[0])
+    assert n_half == pytest.approx(n_whole / 2, abs=2)
+    reader.run("01_set_up_snowflake", images=images, run_name="one_worker")
+    alone = reader.run("03_run_inference", n_workers=1)
     assert said(alone, "predicted_before") == "0" and float(said(alone, "images_per_s")) > 0
     assert len(re.findall(r"tcp://[\d.:]+': '[0-9a-f]{64}", alone)) == 1
 
-    assert said(read("06_clean_up", solve=True), "by model:") == "[15, 15]"
-    assert "does not exist: nothing to drop" in read("06_clean_up")
+    assert said(reader.solve("06_clean_up"), "by model:") == "[15, 15]"
+    assert "does not exist: nothing to drop" in reader.run("06_clean_up")
 
 
 def differing(runs: Path) -> list[str]:
     """The images of which the models of these runs say different things."""
     found = pd.concat(map(pd.read_parquet, runs.glob("*/predictions/*.parquet")))
     assert found.model_digest.nunique() == 2
-    changed = sorted(
-        path for path, types in found.groupby("relative_path").type if types.nunique() > 1
-    )
+    types = found.groupby("relative_path").type.nunique()
+    changed = sorted(types[types > 1].index)
     assert changed  # one that has learnt nothing says the same of every image
     return changed

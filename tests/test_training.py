@@ -1,6 +1,6 @@
-import contextlib
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,15 +18,25 @@ from helpers.training.loop import (
     TrainingDiverged,
     TrainingRun,
     fit,
-    image_size_at,
     split,
 )
-from helpers.training.optimise import uphill
+from helpers.training.optimise import freeze_early
+from helpers.training.progress import forecast
+from helpers.training.transfer import worth_of_pretraining
 from helpers.training.validation import fit_temperature, prefetched
 
 SMALL = Parameters(
-    n_epochs=3, batch_size=8, arch="resnet18", image_size=32, averaging=0.9, validation_share=0.25, device="cpu"
-)  # fmt: skip
+    n_epochs=3,
+    batch_size=8,
+    base_lr=0.003,
+    arch="resnet18",
+    weights="none",
+    image_size=32,
+    augmentation=1.0,
+    averaging=0.9,
+    validation_share=0.25,
+    device="cpu",
+)
 
 
 @pytest.fixture
@@ -66,8 +76,13 @@ def test_fit_learns_and_tells(folder, tmp_path):
     )
     kept = history[card.metrics["validation"]["epoch"] - 1]
     assert card.metrics["validation"] == {
-        "n": 9, "accuracy": kept["validation_accuracy"], "loss": kept["validation_loss"], "epoch": kept["epoch"]
-    }  # fmt: skip
+        "n": 9,
+        "accuracy": kept["validation_accuracy"],
+        "loss": kept["validation_loss"],
+        "epoch": kept["epoch"],
+        "most_frequent": "hat",
+        "baseline": 3 / 9,
+    }
     assert card.parameters["batch_size"] == 8 and card.versions["torch"] == str(torch.__version__)
     assert len([p for p in told if p.validation]) == 6
     with (tmp_path / "m.history.csv").open() as file:
@@ -85,7 +100,7 @@ def test_same_seed_same_weights_other_seed_others(folder, tmp_path):
 
 @pytest.mark.parametrize("stop_at", [2, 5], ids=["in an epoch", "in the next epoch"])
 def test_interrupted_run_ends_with_the_same_weights(folder, tmp_path, stop_at, monkeypatch):
-    data, parameters = ImageFolder(folder, side=40), replace(SMALL, n_epochs=2, checkpoint_every=1)
+    data, parameters = ImageFolder(folder, side=40), replace(SMALL, n_epochs=2, save_every_s=0)
     fit(data, parameters, tmp_path / "whole.pt")
     steps, step = [], TrainingRun.train_step
 
@@ -96,7 +111,7 @@ def test_interrupted_run_ends_with_the_same_weights(folder, tmp_path, stop_at, m
         step(run, *batch)
 
     monkeypatch.setattr(TrainingRun, "train_step", interrupted)
-    with pytest.raises(KeyboardInterrupt, match=r"cut\.pt\.state continues it"):
+    with pytest.raises(KeyboardInterrupt, match=r"in epoch \d of 2\. .* goes on"):
         fit(data, parameters, tmp_path / "cut.pt")
     monkeypatch.undo()
     history = fit(data, parameters, tmp_path / "cut.pt")
@@ -116,6 +131,8 @@ def test_killed_command_resumes_to_the_same_weights(folder, tmp_path):
             str(folder),
             "--arch",
             "resnet18",
+            "--weights",
+            "none",
         ]
         command += [
             "--image-size",
@@ -124,8 +141,8 @@ def test_killed_command_resumes_to_the_same_weights(folder, tmp_path):
             "8",
             "--batch-size",
             "8",
-            "--checkpoint-every",
-            "1",
+            "--save-every-s",
+            "0",
         ]
         command += [
             "--device",
@@ -205,47 +222,72 @@ def test_images_that_are_all_right_do_not_prove_certainty():
     assert confidence == pytest.approx(1 - 0.9 / 82, abs=2e-3)
 
 
-def test_uphill_moves_the_weights_along_their_gradient_and_back():
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
-    x = torch.randn(8, 3)
-    net(x).square().mean().backward()
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    gradients = torch.cat([p.grad.flatten() for p in net.parameters()])
-    with uphill(net, 0.5):
-        moved = torch.cat([(p - before[name]).flatten() for name, p in net.named_parameters()])
-        net(x)  # leaves the running statistics alone
-    assert torch.allclose(moved, 0.5 * gradients / gradients.norm(), atol=1e-6)
-    assert same(net.state_dict(), before)
-    net(x)
-    assert net[1].num_batches_tracked == before["1.num_batches_tracked"] + 1
+def test_early_layers_stay_as_imagenet_taught_them(folder, tmp_path):
+    data = ImageFolder(folder, side=40)
+    parameters = replace(SMALL, arch="efficientnet_lite0", weights="imagenet", n_epochs=1)
+    fit(data, parameters, tmp_path / "m.pt")
+    pretrained = model.build("efficientnet_lite0", 3, "imagenet").state_dict()
+    trained = weights(tmp_path / "m.pt")
+    moved = {name for name, value in pretrained.items() if not torch.equal(value, trained[name])}
+    early = ("conv_stem.", "bn1.", "blocks.0.")
+    assert not [name for name in moved if name.startswith(early)]
+    assert {"conv_head.weight", "classifier.weight"} <= moved
 
 
-def test_sharpness_aware_training_learns_and_resumes(folder, tmp_path):
-    data = ImageFolder(folder, side=40, cache=tmp_path / "cache")
-    parameters = replace(SMALL, augmentation=0, sharpness=0.05)
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "efficientnet_lite0"])
+def test_what_is_frozen_is_the_beginning(arch):
+    net = model.build(arch, 3)
+    frozen = freeze_early(net, 64)
+    flags = [parameter.requires_grad for parameter in net.parameters()]
+    assert flags == sorted(flags) and 0.02 < flags.count(False) / len(flags) < 0.7
+    assert frozen and not any(p.requires_grad for part in frozen for p in part.parameters())
+
+
+def test_an_unfinished_training_leaves_the_finished_model(folder, tmp_path):
+    data = ImageFolder(folder, side=40)
+    fit(data, replace(SMALL, n_epochs=1), tmp_path / "m.pt")
+    before = (tmp_path / "m.pt").read_bytes()
+    history = (tmp_path / "m.history.csv").read_bytes()
 
     def stop(progress):
-        if progress.epoch == 2 and not progress.validation:
+        if progress.epoch == 2 and progress.step == 1:
             raise KeyboardInterrupt
 
-    history = fit(data, parameters, tmp_path / "whole.pt")
-    assert history[-1]["loss"] < history[0]["loss"]
-    often = replace(parameters, report_every=1, checkpoint_every=1)
-    for report in (stop, lambda progress: None):
-        with contextlib.suppress(KeyboardInterrupt):
-            fit(data, often, tmp_path / "parts.pt", report=report)
-    assert same(weights(tmp_path / "whole.pt"), weights(tmp_path / "parts.pt"))
-    fit(data, replace(parameters, sharpness=0.0), tmp_path / "plain.pt")
-    assert not same(weights(tmp_path / "whole.pt"), weights(tmp_path / "plain.pt"))
+    with pytest.raises(KeyboardInterrupt, match=r"epoch 2 of 3.*m\.pt stays as it was"):
+        fit(data, SMALL, tmp_path / "m.pt", report=stop)
+    assert (tmp_path / "m.pt").read_bytes() == before
+    assert (tmp_path / "m.history.csv").read_bytes() == history
+    assert len(fit(data, SMALL, tmp_path / "m.pt")) == 3
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"m.pt", "m.history.csv"}
 
 
-def test_image_size_grows():
-    sizes = [
-        image_size_at(epoch, Parameters(n_epochs=8, image_size=128, start_size=96))
-        for epoch in range(8)
-    ]
-    assert sizes[0] == 96 and sizes[-1] == 128 and sizes == sorted(sizes)
+def test_progress_begins_at_nothing_and_counts_every_step(folder, tmp_path):
+    told = []
+    data = ImageFolder(folder, side=40)
+    fit(data, replace(SMALL, n_epochs=2), tmp_path / "m.pt", report=told.append)
+    steps = told[0].steps
+    assert (told[0].step, told[0].epoch, told[0].n_epochs) == (0, 1, 2)
+    within = [(p.epoch, p.step) for p in told[1:] if not p.validation]
+    assert within == [(epoch, step) for epoch in (1, 2) for step in range(1, steps + 1)]
+
+
+def test_the_forecast_keeps_nothing_and_advises_where_it_is_long(folder, tmp_path, monkeypatch):
+    data = ImageFolder(folder, side=40)
+    monkeypatch.chdir(tmp_path)
+    short = forecast(data, SMALL)
+    assert re.search(r"about 0:0\d:\d\d \(h:mm:ss\)", short) and "Quicker" not in short
+    long = forecast(data, replace(SMALL, n_epochs=20_000))
+    assert "Quicker: fewer epochs" in long
+    assert {path.name for path in tmp_path.iterdir()} == {"train"}
+
+
+def test_pretraining_is_worth_something(folder):
+    table = worth_of_pretraining(
+        ImageFolder(folder, side=40), replace(SMALL, arch="efficientnet_lite0", image_size=64)
+    )
+    assert list(table.columns) == ["pretrained", "untrained"]
+    assert list(table.index)[:2] == ["10", "30"]
+    assert table.pretrained.between(0, 1).all() and table.pretrained.iloc[-1] > 0.8
 
 
 def test_weights_of_another_model_start_a_new_one(folder, tmp_path):

@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -17,22 +18,25 @@ from scenery.predictions import (
     PATHS,
     draw_files,
     make_run,
-    make_tables,
     rows_of,
     save_run,
     tables_of,
     temporary_left,
 )
+from scenery.tables import make_tables
+from snowflake.connector import SnowflakeConnection
 from snowflake.connector.cursor import SnowflakeCursor
 from snowflake.connector.errors import Error
 
 import standin
+from helpers.runs import Run
 from helpers.snowflake import stage
 from helpers.snowflake.connection import connect, execute, query, run_file
 from helpers.snowflake.listing import sign_urls
 from helpers.snowflake.writeback import MismatchError, write_back
 
 DATABASE = "WRITTEN"
+EMPTY = "update clothing_test set type = null, confidence = null, pred_timestamp = null"
 # a program that writes a run back and kills itself at a named moment
 CHILD = """
 import os, signal, sys
@@ -99,6 +103,20 @@ def run(connection):
     return make_run(connection, "run-1", DATABASE, failed=PATHS[:1])
 
 
+@pytest.fixture
+def newer(connection):
+    """A run of another model an hour later, of another opinion on each image."""
+    later = NOON + timedelta(hours=1)
+    return make_run(connection, "run-2", DATABASE, model="m2", at=later, shift=1)
+
+
+def empty(connection: SnowflakeConnection) -> None:
+    """Tables as before any write-back."""
+    execute(connection, EMPTY)
+    execute(connection, "delete from clothing_prediction_log")
+    execute(connection, "delete from clothing_failure")
+
+
 def test_predictions_reach_the_table_the_log_and_the_failures(connection, run):
     counts = write_back(connection, run)
     images, log, failures = tables_of(connection)
@@ -107,12 +125,10 @@ def test_predictions_reach_the_table_the_log_and_the_failures(connection, run):
     assert (counts.predictions, counts.staged, counts.updated, counts.unchanged) == (n, n, n, 0)
     assert counts.unmatched == [] and counts.failures == 1
     for path, _, kind, confidence, written_at in images:
-        row = expected.get(path, {"type": None, "confidence": None, "predicted_at": None})
-        assert (kind, confidence, written_at) == (
-            row["type"],
-            row["confidence"],
-            row["predicted_at"],
-        )
+        row = expected.get(path, {})
+        assert kind == row.get("type")
+        assert confidence == row.get("confidence")
+        assert written_at == row.get("predicted_at")
         assert written_at is None or written_at.utcoffset() == timedelta(0)
     assert [entry[1] for entry in log] == sorted(expected)
     assert {(entry[0], entry[6], entry[7]) for entry in log} == {("run-1", "m1", "resnet18")}
@@ -143,10 +159,7 @@ def test_a_table_with_quotes_and_lower_case(connection, run):
     expected = tables_of(connection)
     execute(connection, "delete from clothing_prediction_log")
     execute(connection, 'create table "my ""odd"" table" as select * from clothing_test')
-    execute(
-        connection,
-        'update "my ""odd"" table" set type = null, confidence = null, pred_timestamp = null',
-    )
+    execute(connection, EMPTY.replace("clothing_test", '"my ""odd"" table"'))
     counts = write_back(connection, run, 'my "odd" table')
     assert counts.updated == len(PATHS) - 1
     assert tables_of(connection, '"my ""odd"" table"')[:2] == expected[:2]
@@ -171,77 +184,57 @@ def test_an_image_removed_since_is_named(connection, run):
     assert write_back(connection, run).unmatched == [PATHS[3]]
 
 
-def test_the_newest_prediction_wins_in_either_order(connection, run):
-    newer = make_run(
-        connection, "run-2", DATABASE, model="m2", at=NOON + timedelta(hours=1), shift=1
-    )
-    write_back(connection, run), write_back(connection, newer)
+def test_the_newest_prediction_wins_in_either_order(connection, run, newer):
+    write_back(connection, run)
+    write_back(connection, newer)
     expected = tables_of(connection)
-    execute(
-        connection, "update clothing_test set type = null, confidence = null, pred_timestamp = null"
-    )
-    (
-        execute(connection, "delete from clothing_prediction_log"),
-        execute(connection, "delete from clothing_failure"),
-    )
+    empty(connection)
     write_back(connection, newer)
     assert write_back(connection, run).unchanged == len(PATHS) - 1
     assert tables_of(connection) == expected
 
 
-def test_views_tell_what_is_current_and_what_changed(connection, run):
-    newer = make_run(
-        connection, "run-2", DATABASE, model="m2", at=NOON + timedelta(hours=1), shift=1
-    )
-    write_back(connection, run), write_back(connection, newer)
+def test_views_tell_what_is_current_and_what_changed(connection, run, newer):
+    write_back(connection, run)
+    write_back(connection, newer)
     run_file(connection, "sql/06_create_views.sql")
     current = query(connection, "select * from clothing_prediction")
-    assert (
-        len(current) == len(PATHS)
-        and set(current.MODEL_DIGEST) == {"m2"}
-        and set(current.RUN) == {"run-2"}
-    )
+    assert len(current) == len(PATHS)
+    assert set(current.MODEL_DIGEST) == {"m2"} and set(current.RUN) == {"run-2"}
     changes = query(connection, "select * from clothing_prediction_change")
     assert sorted(changes.RELATIVE_PATH) == sorted(PATHS[1:])
     assert set(changes.OLD_MODEL_DIGEST) == {"m1"} and (changes.OLD_TYPE != changes.NEW_TYPE).all()
 
 
-def changed(row: dict, **values) -> dict:
-    return row | values
-
-
 BAD = {
-    "confidence NaN": lambda rows: [*rows[:-1], changed(rows[-1], confidence=float("nan"))],
-    "confidence above 1": lambda rows: [*rows[:-1], changed(rows[-1], confidence=97.0)],
-    "confidence missing": lambda rows: [*rows[:-1], changed(rows[-1], confidence=None)],
-    "unknown class": lambda rows: [*rows[:-1], changed(rows[-1], type="sofa")],
-    "another model": lambda rows: [*rows[:-1], changed(rows[-1], model_digest="m9")],
-    "two predictions": lambda rows: [*rows, changed(rows[-1], confidence=0.001)],
+    "confidence NaN": {"confidence": float("nan")},
+    "confidence above 1": {"confidence": 97.0},
+    "confidence missing": {"confidence": None},
+    "unknown class": {"type": "sofa"},
+    "another model": {"model_digest": "m9"},
+    "two predictions": {"confidence": 0.001},
 }
 
 
 @pytest.mark.parametrize("wrong", BAD)
 def test_a_wrong_prediction_is_named_and_nothing_written(connection, run, wrong):
     rows = rows_of(run)
-    bad = save_run("bad", DATABASE, BAD[wrong](rows))
+    kept = rows if wrong == "two predictions" else rows[:-1]
+    bad = save_run("bad", DATABASE, [*kept, rows[-1] | BAD[wrong]])
     before = tables_of(connection)
     with pytest.raises(ValueError) as caught:
         write_back(connection, bad)
-    assert rows[-1]["relative_path"] in str(caught.value) and "notebook 03_run_inference" in str(
-        caught.value
-    )
+    said = str(caught.value)
+    assert rows[-1]["relative_path"] in said and "notebook 03_run_inference" in said
     assert tables_of(connection) == before and temporary_left(connection) == []
 
 
 def test_the_same_prediction_twice_is_staged_once(connection, run):
     rows = rows_of(run)
-    later = changed(rows[0], predicted_at=rows[0]["predicted_at"] + timedelta(minutes=1))
+    later = rows[0] | {"predicted_at": rows[0]["predicted_at"] + timedelta(minutes=1)}
     counts = write_back(connection, save_run("twice", DATABASE, [*rows, later]))
-    assert (counts.predictions, counts.staged, counts.updated) == (
-        len(rows) + 1,
-        len(rows),
-        len(rows),
-    )
+    n = len(rows)
+    assert (counts.predictions, counts.staged, counts.updated) == (n + 1, n, n)
 
 
 def test_an_empty_run_is_refused(connection):
@@ -255,11 +248,11 @@ def test_a_run_of_failures_only_is_recorded(connection):
     assert counts.staged == 0 and counts.failures == len(PATHS)
 
 
-def cut_in_half(part):
+def cut_in_half(part: Path) -> None:
     part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
 
 
-def without_etag(part):
+def without_etag(part: Path) -> None:
     pq.write_table(pq.read_table(part).drop_columns(["etag"]), part)
 
 
@@ -268,7 +261,7 @@ def without_etag(part):
     [
         (cut_in_half, "part-000003.parquet is not a whole Parquet file"),
         (without_etag, "part-000003.parquet: column etag is missing"),
-        (lambda part: part.unlink(), r"\[6, 1\].*says \[9, 1\]"),
+        (Path.unlink, r"\[6, 1\].*says \[9, 1\]"),
     ],
 )
 def test_a_harmed_part_is_named_and_nothing_written(connection, run, harm, message):
@@ -280,11 +273,8 @@ def test_a_harmed_part_is_named_and_nothing_written(connection, run, harm, messa
 
 
 def test_an_image_twice_in_the_table_rolls_back(connection, run):
-    execute(
-        connection,
-        "insert into clothing_test select * from clothing_test where relative_path = %s",
-        (PATHS[1],),
-    )
+    again = "insert into clothing_test select * from clothing_test where relative_path = %s"
+    execute(connection, again, (PATHS[1],))
     before = tables_of(connection)
     with pytest.raises((MismatchError, Error)):
         write_back(connection, run)
@@ -297,20 +287,16 @@ def test_an_unfinished_run_names_notebook_03(connection, run):
         write_back(connection, run)
 
 
-def start_child(run, moment: str = "never", start: str = "-") -> subprocess.Popen:
+def start_child(run: Run, moment: str = "never", start: str = "-") -> subprocess.Popen:
     command = [sys.executable, "-W", "ignore", "-c", CHILD, run.name, moment, start]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def undisturbed(connection, run) -> tuple:
+def undisturbed(connection: SnowflakeConnection, run: Run) -> tuple[list, list, list]:
     """The tables as a write-back that nobody interrupts leaves them; then emptied again."""
     write_back(connection, run)
     expected = tables_of(connection)
-    execute(
-        connection, "update clothing_test set type = null, confidence = null, pred_timestamp = null"
-    )
-    execute(connection, "delete from clothing_prediction_log")
-    execute(connection, "delete from clothing_failure")
+    empty(connection)
     return expected
 
 
@@ -321,34 +307,38 @@ FAST = ["mid-staging", "after MERGE"]
     "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in MOMENTS]
 )
 def test_a_killed_writer_leaves_all_or_nothing(connection, run, name):
-    expected, empty = undisturbed(connection, run), tables_of(connection)
+    expected = undisturbed(connection, run)
+    before = tables_of(connection)
     child = start_child(run, *MOMENTS[name])
-    assert child.communicate(timeout=60) and child.returncode == -signal.SIGKILL
-    assert tables_of(connection) == (expected if name == "after COMMIT" else empty)
+    child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGKILL
+    assert tables_of(connection) == (expected if name == "after COMMIT" else before)
     counts = write_back(connection, run)
     assert counts.updated == (0 if name == "after COMMIT" else len(PATHS) - 1)
     assert tables_of(connection) == expected and temporary_left(connection) == []
 
 
 @pytest.mark.slow
-def test_two_writers_at_once_lose_nothing(connection, run):
-    newer = make_run(
-        connection, "run-2", DATABASE, model="m2", at=NOON + timedelta(hours=1), shift=1
-    )
-    expected = undisturbed(connection, run), undisturbed(connection, newer)
+def test_two_writers_at_once_lose_nothing(connection, run, newer):
+    of_run = undisturbed(connection, run)
+    of_newer = undisturbed(connection, newer)
     children = [start_child(run), start_child(newer)]
     said = [child.communicate(timeout=120) for child in children]
     assert [child.returncode for child in children] == [0, 0], said
     images, log, failures = tables_of(connection)
-    assert images == expected[1][0]  # the newer run has predicted every image
-    assert log == expected[0][1] + expected[1][1] and failures == expected[0][2]
+    assert images == of_newer[0]  # it has predicted every image
+    assert log == of_run[1] + of_newer[1] and failures == of_run[2]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["copy", "merge", "insert into clothing_failure", "commit"])
 def test_the_server_killed_while_it_works(connection, run, start, monkeypatch):
-    expected, empty = undisturbed(connection, run), tables_of(connection)
-    original, sent = SnowflakeCursor.execute, threading.Event()
+    expected = undisturbed(connection, run)
+    before = tables_of(connection)
+    server = standin.status()
+    assert server is not None
+    original = SnowflakeCursor.execute
+    sent = threading.Event()
 
     def announced(self, sql, *values, **options):
         if sql.startswith(start):
@@ -357,7 +347,7 @@ def test_the_server_killed_while_it_works(connection, run, start, monkeypatch):
 
     def kill():
         if sent.wait(60):
-            os.kill(standin.status().pid, signal.SIGKILL)
+            os.kill(server.pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -367,7 +357,7 @@ def test_the_server_killed_while_it_works(connection, run, start, monkeypatch):
             write_back(connection, run)
     killer.join()
     again = connect("local", DATABASE)
-    assert tables_of(again) in ([empty, expected] if start == "commit" else [empty])
+    assert tables_of(again) in ([before, expected] if start == "commit" else [before])
     assert temporary_left(again) == []
     write_back(again, run)
     assert tables_of(again) == expected

@@ -1,48 +1,70 @@
-"""How a worker process reads and predicts: download, decode, forward. Nothing here knows Snowflake."""
+"""How a worker process reads and predicts: download, decode, forward.
 
+Nothing here knows Snowflake.
+"""
+
+import os
 import tempfile
 import threading
 import warnings
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-import scipy.fftpack  # noqa: F401 - imagehash imports it for its first hash, which a whole batch would wait for
+# imagehash imports it for its first hash, which a whole batch would wait for
+import scipy.fftpack  # noqa: F401
 import torch
+from filelock import BaseFileLock, FileLock
 from torch import Tensor
 
 from helpers.images import Downloader, ImageError, decode, perceptual_hash
 from helpers.model import Classifier, device_named, load
 
-EXPORT_AT = 32  # images: for about so many of ResNet-50 the export to ONNX Runtime takes as long as it saves
-PASS = (
-    8  # images that ONNX Runtime takes at once: more are no faster, and need memory in proportion
-)
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+# images: for about so many of ResNet-50 the export to ONNX Runtime takes as long as it saves
+EXPORT_AT = 32
+# images that ONNX Runtime takes at once: more are no faster, and need memory in proportion
+PASS = 8
 READERS = 8  # threads that download and decode, for each worker process
+TURNS = "gpu-turns"  # folder of the locks, in the temporary folder
+POLL_S = 0.002  # how often a process that waits for the GPU looks: a pass takes ten times as long
 
 
 class Predictor:
     """A checkpoint with the threads that feed it. One for each worker process.
 
-    On a CPU it computes in ONNX Runtime, 1.1 to 1.8 times as fast as PyTorch for ResNet-50 on AVX-512, from the batch
-    on that brings the `export_at`th image: a short run never waits for the export, which takes a second.
+    On a CPU it computes in ONNX Runtime, 1.1 to 1.8 times as fast as PyTorch for ResNet-50 on
+    AVX-512, from the batch on that brings the `export_at`th image: a short run never waits for
+    the export, which takes a second.
     """
 
     def __init__(
         self, source: Path | bytes, digest: str, compute_threads: int, export_at: int = EXPORT_AT
     ):
-        torch.set_num_threads(
-            1
-        )  # what the reading threads do must not multiply the compute threads
-        self.digest, self.compute_threads, self.device = digest, compute_threads, device_named()
-        self.model, self.export_at = load(source, self.device), export_at
-        self.classes, self.session, self.n_images = self.model.card.classes, None, 0
+        # what the reading threads do must not multiply the compute threads
+        torch.set_num_threads(1)
+        self.digest = digest
+        self.compute_threads = compute_threads
+        self.device = device_named()
+        self.model = load(source, self.device)
+        self.classes = self.model.card.classes
+        self.export_at = export_at
+        self.may_export = self.device.type == "cpu" and find_spec("onnxruntime") is not None
+        self.session: InferenceSession | None = None
+        self.n_images = 0  # that were predicted
         self._turn = threading.Lock()  # one forward pass at a time, which uses all compute threads
         self._download = Downloader()
         self._threads = ThreadPoolExecutor(READERS, "images", torch.set_num_threads, (1,))
+
+    def read_all(self, urls: list[str]) -> list[tuple[Tensor, str] | ImageError]:
+        """What `read` returns for each URL, in order."""
+        return list(self._threads.map(self.read, urls))
 
     def read(self, url: str) -> tuple[Tensor, str] | ImageError:
         """The prepared image and its perceptual hash, 16 hex digits; or why there is none."""
@@ -54,71 +76,116 @@ class Predictor:
         except ImageError as error:
             error.attempts = max(error.attempts, attempts)
             return error
-        except (
-            Exception
-        ) as error:  # one odd image must not end a run of millions; its text may hold the URL
+        except Exception as error:
+            # one odd image must not end a run of millions; the error's text may hold the URL
             return ImageError(f"unexpected {type(error).__name__}", attempts)
 
-    def read_all(self, urls: list[str]) -> list[tuple[Tensor, str] | ImageError]:
-        return list(self._threads.map(self.read, urls))
-
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw logits and calibrated probabilities, (B, n_classes) each, of (B, 3, S, S) uint8 images."""
+        """Raw logits and calibrated probabilities, (B, n_classes) each.
+
+        images: (B, 3, S, S) uint8.
+        """
         with self._turn, torch.inference_mode():
             torch.set_num_threads(self.compute_threads)
             logits = self._on_gpu(images) if self.device.type == "cuda" else self._on_cpu(images)
             return logits, self.model.probabilities(logits)
 
     def _on_gpu(self, images: Tensor) -> Tensor:
-        with _gpu_turn(self.device), torch.autocast("cuda", torch.float16):
+        with gpu_turn(self.device), torch.autocast("cuda", torch.float16):
             return self.model(images.to(self.device)).cpu()
 
     def _on_cpu(self, images: Tensor) -> Tensor:
         self.n_images += len(images)
-        pays = self.device.type == "cpu" and self.n_images >= self.export_at
-        if self.session is None and pays and find_spec("onnxruntime"):
+        if self.may_export and self.n_images >= self.export_at:
+            self._export()
+        if self.session is None:
+            return self.model(images.to(self.device)).cpu()
+        parts = []
+        for part in images.split(PASS):
+            (logits,) = self.session.run(["logits"], {"images": part.numpy()})
+            parts.append(torch.from_numpy(logits))
+        return torch.cat(parts)
+
+    def _export(self) -> None:
+        """Tries once: a model that cannot be exported is computed in PyTorch, only more slowly."""
+        self.may_export = False
+        try:
             self.session = onnx_session(self.model, self.compute_threads)
-        if self.session is not None:
-            run = partial(self.session.run, ["logits"])
-            return torch.cat(
-                [torch.from_numpy(run({"images": part.numpy()})[0]) for part in images.split(PASS)]
+        except Exception as error:  # torch and ONNX Runtime raise many types
+            warnings.warn(
+                f"{self.model.card.arch} is computed in PyTorch, since its export to ONNX Runtime "
+                f"failed ({type(error).__name__}: {error}). Predictions are the same, and take up "
+                "to 1.8 times as long.",
+                stacklevel=2,
             )
-        return self.model(images.to(self.device)).cpu()
 
 
-def onnx_session(model: Classifier, threads: int):
+def onnx_session(model: Classifier, threads: int) -> "InferenceSession":
     """The same network, preprocessing included, in ONNX Runtime: "images" in, logits out."""
     import onnxruntime  # here: of no use on a GPU machine
 
-    parts, side = [], model.card.image_size
-    exported = SimpleNamespace(
-        write=parts.append, flush=bool
-    )  # io.BytesIO would copy the weights once more
-    axes = {"images": {0: "n"}, "logits": {0: "n"}}
-    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(  # dynamo=False: traced in 1 s, where the newer exporter takes 13 s
-            model, (torch.zeros(1, 3, side, side, dtype=torch.uint8),), exported, dynamo=False,
-            input_names=["images"], output_names=["logits"], dynamic_axes=axes,
-        )  # fmt: skip
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.enable_mem_pattern = (
-        False  # it would take the memory of a batch once more, on the second batch
-    )
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # the cores are the readers' as well
+    # it would take the memory of a batch once more, on the second batch
+    options.enable_mem_pattern = False
+    # the cores are the readers' as well
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(
-        b"".join(parts), options, providers=["CPUExecutionProvider"]
+        _exported(model), options, providers=["CPUExecutionProvider"]
     )
+
+
+def _exported(model: Classifier) -> bytes:
+    parts: list[bytes] = []
+    # a file that only collects: io.BytesIO would copy the weights once more
+    file: Any = SimpleNamespace(write=parts.append, flush=bool)
+    side = model.card.image_size
+    example = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+        # dynamo=True takes 4 to 13 s where this takes 2, for a network that is no faster. This
+        # way will end: of that only the two warnings that are known are not shown.
+        for known in ("You are using the legacy", "The feature will be removed"):
+            warnings.filterwarnings("ignore", known, DeprecationWarning)
+        torch.onnx.export(
+            model,
+            (example,),
+            file,
+            dynamo=False,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_axes={"images": {0: "n"}, "logits": {0: "n"}},
+        )
+    return b"".join(parts)
 
 
 @contextmanager
-def _gpu_turn(device: torch.device):
-    """One process at a time computes on a GPU that several share."""
-    import fcntl  # not on Windows
-
-    with Path(tempfile.gettempdir(), f"gpu-{device.index or 0}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def gpu_turn(device: torch.device) -> Generator[None, None, None]:
+    """One process at a time computes on a GPU that several share, whoever their users are."""
+    lock = _gpu_lock(device.index or 0)
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def _gpu_lock(index: int) -> BaseFileLock:
+    """A device's lock, taken: the one that all users share, or else one of this user's own."""
+    temporary = Path(tempfile.gettempdir())
+    try:
+        lock = FileLock(_shared_folder(temporary) / f"gpu-{index}.lock", mode=0o666)
+        lock.acquire(poll_interval=POLL_S)
+    except OSError:  # the folder or the file is another user's, and closed
+        lock = FileLock(temporary / f"gpu-{index}-of-user-{os.geteuid()}.lock")
+        lock.acquire(poll_interval=POLL_S)
+    return lock
+
+
+def _shared_folder(temporary: Path) -> Path:
+    """Open to all, and not sticky as the temporary folder is, where a file is its owner's alone."""
+    folder = temporary / TURNS
+    try:
+        folder.mkdir()
+        folder.chmod(0o777)  # mkdir's own mode would lose the bits of the umask
+    except FileExistsError:
+        pass
+    return folder

@@ -1,6 +1,7 @@
 """The task that the client submits for each batch of images, and what goes there and back.
 
-Dask's scheduler imports this module to read the tasks, and has no use for torch: it is imported on the workers only.
+Dask's scheduler imports this module to read the tasks, and has no use for torch: it is imported
+on the workers only.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ class Batch:
     """Images for one task. Its text, which Dask may log, does not show the signed URLs."""
 
     rows: list[Row]
-    urls: list[str] = field(repr=False)
+    urls: list[str] = field(repr=False)  # one for each row
     model: str  # digest of the one that must predict
     signed: int = 1  # how often these images have been signed
     alone: bool = False  # nothing else runs beside it
@@ -36,11 +37,11 @@ class Batch:
 
 @dataclass
 class Result:
-    """predictions: of PREDICTION; expired: rows to sign anew."""
+    """What became of a batch: each of its rows is in exactly one of the three."""
 
-    predictions: pa.Table
+    predictions: pa.Table  # of PREDICTION
     failures: list[Failure]
-    expired: list[Row]
+    expired: list[Row]  # to be signed anew
 
 
 def classify_batch(batch: Batch) -> Result:
@@ -50,10 +51,12 @@ def classify_batch(batch: Batch) -> Result:
     predictor = getattr(get_worker(), "predictor", None)
     if predictor is None or predictor.digest != batch.model:
         raise RuntimeError(
-            "The worker does not hold the model of this run. Call send_model before classify, and again if its "
-            "file has changed."
+            "The worker does not hold the model of this run. Call send_model before classify, "
+            "and again if its file has changed."
         )
-    good, failures, expired = [], [], []
+    good = []
+    failures = []
+    expired = []
     for row, found in zip(batch.rows, predictor.read_all(batch.urls), strict=True):
         if isinstance(found, UrlExpired):
             expired.append(row)
@@ -66,14 +69,17 @@ def classify_batch(batch: Batch) -> Result:
 
 
 def _predictions(predictor: "Predictor", good: "list[tuple[Row, Tensor, str]]") -> pa.Table:
-    """A row of PREDICTION for each image that was read; good: its row, (3, S, S) uint8 pixels, perceptual hash."""
+    """A row of PREDICTION for each image that was read.
+
+    good: each image's row, (3, S, S) uint8 pixels, and perceptual hash.
+    """
     if not good:
         return PREDICTION.empty_table()
     import torch
 
     rows, images, hashes = zip(*good, strict=True)
     logits, probabilities = predictor.predict(torch.stack(images))  # (B, n_classes) each
-    confidence, index = probabilities.max(1)
+    confidence, index = probabilities.max(1)  # (B,) each
     columns = {
         "file_url": [row.file_url for row in rows],
         "relative_path": [row.relative_path for row in rows],

@@ -1,5 +1,6 @@
 """Open JupyterLab on notebook 01 with the stand-in running; Ctrl-C stops both."""
 
+import argparse
 import os
 import signal
 import subprocess
@@ -14,39 +15,45 @@ DASHBOARD = "127.0.0.1:8787"  # where .jupyter/ tells the Dask panel to look
 
 def command(options: list[str]) -> list[str]:
     """JupyterLab's own command line, to be run where its files are."""
-    root = (
-        ["--allow-root"] if os.geteuid() == 0 else []
-    )  # Jupyter refuses to run as root without it
-    fixed = [
-        f"--LabApp.default_url=/lab/tree/{FIRST}",
-        "--ServerApp.answer_yes=True",
-    ]  # Ctrl-C asks nothing
-    return [sys.executable, "-m", "jupyterlab", *root, *fixed, *options]
+    fixed = [f"--LabApp.default_url=/lab/tree/{FIRST}"]
+    fixed.append("--ServerApp.answer_yes=True")  # Ctrl-C asks nothing
+    if os.geteuid() == 0:
+        fixed.append("--allow-root")  # Jupyter refuses to run as root without it
+    return [sys.executable, "-m", "jupyterlab", *fixed, *options]
 
 
 def environment() -> dict[str, str]:
-    """This process's, with the project's settings of JupyterLab and a fixed place for the Dask dashboard."""
-    paths = [str(config.PROJECT_ROOT / ".jupyter"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
-    settings = {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
+    """This process's, with the project's settings of JupyterLab and a place for Dask's dashboard.
+
+    A TUTORIAL_DASHBOARD or JUPYTER_CONFIG_PATH of the reader's own stays in force.
+    """
+    paths = [str(config.PROJECT_ROOT / ".jupyter")]
+    if os.environ.get("JUPYTER_CONFIG_PATH"):
+        paths.append(os.environ["JUPYTER_CONFIG_PATH"])
+    settings = {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
     return {"TUTORIAL_DASHBOARD": DASHBOARD} | os.environ | settings
 
 
-def main(options: list[str] | None = None) -> int:
-    """Exit code of JupyterLab; options go to it."""
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code of JupyterLab, which gets the arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers lab", description=__doc__, allow_abbrev=False
+    )
+    options = parser.parse_known_args(arguments)[1]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill ends like Ctrl-C
     started_here = config.backend() == "local" and standin.status() is None
     try:
         if started_here:
             standin.ensure_running()
-        return _until_it_ends(
-            subprocess.Popen(command(options or []), env=environment(), cwd=config.PROJECT_ROOT)
-        )
+        lab = subprocess.Popen(command(options), env=environment(), cwd=config.PROJECT_ROOT)
+        return _until_it_ends(lab)
     finally:
         if started_here:
             standin.stop()
 
 
 def _until_it_ends(lab: subprocess.Popen) -> int:
+    """Its exit code; 0 after Ctrl-C, which is how it is meant to end."""
     try:
         return lab.wait()
     except KeyboardInterrupt:

@@ -29,11 +29,15 @@ IMAGE_BODY = {
 
 
 class Candidate(BaseModel):
+    """A class, and how likely it is."""
+
     label: str
     confidence: float
 
 
 class Prediction(Candidate):
+    """The likeliest class, and the three likeliest with it."""
+
     top3: list[Candidate]
 
 
@@ -50,55 +54,53 @@ class Refused(Exception):
 
 
 class Service:
-    """One model that computes in a thread of its own, one image at a time, while the event loop serves others."""
+    """One model that computes in a thread of its own, one image at a time.
 
-    def __init__(self, path: Path):
-        self.classifier = model.load(path, model.device_named())
-        card = {
-            name: value
-            for name, value in asdict(self.classifier.card).items()
-            if name != "parameters"
-        }
-        self.about = {"file": path.name, "digest": digest_of(path), "max_bytes": MAX_BYTES} | card
-        self._places, self._compute = asyncio.Semaphore(BODIES), ThreadPoolExecutor(1, "predict")
+    Meanwhile the event loop serves others.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.device = model.device_named()
+        self.classifier = model.load(path, self.device)
+        self.digest = digest_of(path)
+        card = asdict(self.classifier.card)
+        del card["parameters"]  # may name folders of the machine that trained it
+        self.about = {"file": path.name, "digest": self.digest, "max_bytes": MAX_BYTES} | card
+        self._places = asyncio.Semaphore(BODIES)
+        self._one_thread = ThreadPoolExecutor(1, "predict")
 
     async def answer(self, request: Request) -> Prediction:
+        """What `predict` says of the image in the request's body. Raises Refused."""
         async with self._places:
             data = await read_body(request)
-            return await asyncio.get_running_loop().run_in_executor(
-                self._compute, self.predict, data
-            )
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._one_thread, self.predict, data)
 
     def predict(self, data: bytes) -> Prediction:
         """Decoded, prepared and calibrated as in the notebooks. Raises Refused."""
         try:
-            image = self.classifier.prepare(decode(data))
+            image = self.classifier.prepare(decode(data))  # (3, side, side) uint8
         except ImageError as error:
-            raise Refused(
-                422, "image", error.reason, "Send a whole JPEG, PNG or WebP file as the body."
-            ) from None
+            remedy = "Send a whole JPEG, PNG or WebP file as the body."
+            raise Refused(422, "image", error.reason, remedy) from None
         with torch.inference_mode():
-            logits = self.classifier(image[None].to(self.classifier.mean.device))
-        top = self.classifier.probabilities(logits)[0].topk(min(3, logits.shape[1]))
-        labels = [self.classifier.card.classes[index] for index in top.indices.tolist()]
-        found = [
-            Candidate(label=label, confidence=share)
-            for label, share in zip(labels, top.values.tolist())
+            logits = self.classifier(image[None].to(self.device))  # (1, n_classes)
+        classes = self.classifier.card.classes
+        top = self.classifier.probabilities(logits)[0].topk(min(3, len(classes)))
+        top3 = [
+            Candidate(label=classes[index], confidence=confidence)
+            for index, confidence in zip(top.indices.tolist(), top.values.tolist())
         ]
-        return Prediction(**found[0].model_dump(), top3=found)
+        return Prediction(label=top3[0].label, confidence=top3[0].confidence, top3=top3)
 
 
 async def read_body(request: Request) -> bytes:
     """The request's body, of which little more than MAX_BYTES is ever held. Raises Refused."""
-    too_large = Refused(
-        413,
-        "image",
-        f"more than {MAX_BYTES} bytes",
-        "Send a smaller file, or make its sides shorter.",
-    )
-    if (
-        int(request.headers.get("content-length", 0)) > MAX_BYTES
-    ):  # the server has refused what is no number
+    smaller = "Send a smaller file, or make its sides shorter."
+    whole = "Send all that content-length says."
+    too_large = Refused(413, "image", f"more than {MAX_BYTES} bytes", smaller)
+    announced = int(request.headers.get("content-length", 0))  # uvicorn refuses what is no number
+    if announced > MAX_BYTES:
         raise too_large
     body = bytearray()
     try:
@@ -108,76 +110,67 @@ async def read_body(request: Request) -> bytes:
                 if len(body) > MAX_BYTES:
                     raise too_large
     except TimeoutError:
-        raise Refused(
-            408, "body", f"not here after {BODY_SECONDS} s", "Send all that content-length says."
-        ) from None
+        raise Refused(408, "body", f"not here after {BODY_SECONDS} s", whole) from None
     except ClientDisconnect:  # nobody reads this answer, but it keeps a traceback out of the log
-        raise Refused(
-            400, "body", f"cut off after {len(body)} bytes", "Send all that content-length says."
-        ) from None
+        raise Refused(400, "body", f"cut off after {len(body)} bytes", whole) from None
     return bytes(body)
 
 
 def create_app(path: Path) -> FastAPI:
     """The web application for a checkpoint. Raises what model.load raises."""
     service = Service(path)
-    # FastAPI's own docs pages load scripts from the internet: the start page lists the routes instead
-    app = FastAPI(
-        title="Image classification",
-        version=service.about["digest"][:12],
-        docs_url=None,
-        redoc_url=None,
-    )
-    problems = {status: {"model": Problem} for status in (408, 413, 422)}
+    version = service.digest[:12]
+    # FastAPI's own pages load scripts from the internet: the start page lists the routes instead
+    app = FastAPI(title="Image classification", version=version, docs_url=None, redoc_url=None)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(HTTPException, _no_route)
+    problems: dict[int | str, dict] = {status: {"model": Problem} for status in (408, 413, 422)}
 
     @app.post("/predict", responses=problems, openapi_extra={"requestBody": IMAGE_BODY})
     async def predict(request: Request) -> Prediction:
-        """The class of the image in the body, its calibrated confidence, and the three likeliest classes."""
+        """Class and confidence of the image in the body, and the three likeliest classes."""
         return await service.answer(request)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Answers while the service runs."""
-        return {"status": "ok", "model": service.about["digest"]}
+        return {"status": "ok", "model": service.digest}
 
     @app.get("/model")
     async def about() -> dict:
-        """What the checkpoint says of itself, its SHA-256, and the size limit of an image in bytes."""
+        """What the checkpoint says of itself, its SHA-256, and an image's size limit in bytes."""
         return service.about
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
+        """Classify a picture from the browser."""
         return FileResponse(Path(__file__).with_name("serve.html"))
-
-    @app.exception_handler(Refused)
-    async def refused(_request: Request, error: Refused) -> JSONResponse:
-        status, thing, value, remedy = error.args
-        return JSONResponse({"thing": thing, "value": value, "remedy": remedy}, status)
-
-    @app.exception_handler(HTTPException)
-    async def no_route(request: Request, error: HTTPException) -> JSONResponse:
-        problem = Refused(
-            error.status_code,
-            "request",
-            f"{request.method} {request.url.path}",
-            "Routes: /openapi.json",
-        )
-        return await refused(request, problem)
 
     return app
 
 
+async def _refused(_request: Request, error: Exception) -> JSONResponse:
+    status, thing, value, remedy = error.args
+    return JSONResponse({"thing": thing, "value": value, "remedy": remedy}, status)
+
+
+async def _no_route(request: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    asked = f"{request.method} {request.url.path}"
+    return await _refused(request, Refused(status, "request", asked, "Routes: /openapi.json"))
+
+
 def default_model() -> Path:
     """The model that notebook 02 trained here, else the one that came with the repository."""
+    trained = config.trained_model()
     provided = config.PROJECT_ROOT / "model" / "model_provided.pt"
-    return (
-        config.trained_model()
-        if config.trained_model().exists() or not provided.exists()
-        else provided
-    )
+    if provided.exists() and not trained.exists():
+        return provided
+    return trained
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0 stopped by Ctrl-C, 1 there is no model to serve."""
     parser = argparse.ArgumentParser(prog="python -m helpers serve", description=__doc__)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; default: this machine only"

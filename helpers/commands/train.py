@@ -1,8 +1,9 @@
-"""Train from a plain folder of images; needs only torch, torchvision and numpy."""
+"""Train from a plain folder of images; needs only torch, torchvision, numpy and timm."""
 
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,34 +11,17 @@ from helpers import config
 from helpers.training.dataset import ImageFolder
 from helpers.training.loop import Parameters, Progress, fit
 
+TRUE = ("1", "true", "yes")
+FALSE = ("0", "false", "no")
+
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m helpers train",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--images", type=Path, required=True, help="folder of <class>/<file>.jpg")
-    parser.add_argument(
-        "--checkpoint", type=Path, default=config.trained_model(), help="where the model goes"
-    )
-    parser.add_argument(
-        "--name", default="", help="the data set's name in the checkpoint; default: the folder's"
-    )
-    parser.add_argument(
-        "--cache", type=Path, default=config.cache_folder(), help="folder for decoded images"
-    )
-    for field in fields(Parameters):
-        kind = (
-            field.type
-            if field.type is not bool
-            else lambda text: text.lower() in ("1", "true", "yes")
-        )
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
-    options = vars(parser.parse_args(arguments))
-    images, checkpoint, name, cache = (
-        options.pop(key) for key in ("images", "checkpoint", "name", "cache")
-    )
+    """Exit code: 0 done, 1 the images cannot be used, 130 interrupted."""
+    options = vars(_parser().parse_args(arguments))
+    images = options.pop("images")
+    checkpoint = options.pop("checkpoint")
+    name = options.pop("name") or images.resolve().parent.name
+    cache = options.pop("cache")
     parameters = Parameters(**options)
     try:
         data = ImageFolder(images, side=round(1.15 * parameters.image_size), cache=cache)
@@ -47,7 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{len(data)} images, {len(data.classes)} classes, {parameters}", flush=True)
     started = time.perf_counter()
     try:
-        fit(data, parameters, checkpoint, name or images.resolve().parent.name, print_progress)
+        fit(data, parameters, checkpoint, name, print_progress)
+    except (ValueError, ConnectionError) as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt as stop:
         print(stop, file=sys.stderr)
         return 130
@@ -55,9 +42,44 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def print_progress(p: Progress) -> None:
-    line = f"epoch {p.epoch} step {p.step}/{p.steps} loss {p.loss:.3f} accuracy {p.accuracy:.3f}"
-    line += f" {p.images_per_s:.0f} images/s, {p.seconds_left / 60:.0f} min left"
-    if p.validation:
-        line += " | validation loss {loss:.3f} accuracy {accuracy:.3f}".format(**p.validation)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers train",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--images", type=Path, required=True, help="folder of <class>/<file>.jpg")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=config.trained_model(), help="where the model goes"
+    )
+    parser.add_argument("--name", default="", help="the data set's name; default: the folder's")
+    parser.add_argument(
+        "--cache", type=Path, default=config.cache_folder(), help="folder for decoded images"
+    )
+    for field in fields(Parameters):
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=_reader(type(field.default)), default=field.default)
+    return parser
+
+
+def _reader(kind: type) -> Callable:
+    """What turns the text of an option into a value of this kind."""
+    return _truth if kind is bool else kind
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in TRUE + FALSE:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() in TRUE
+
+
+def print_progress(progress: Progress) -> None:
+    """A line for a terminal, as `report` of `fit`."""
+    line = f"epoch {progress.epoch}/{progress.n_epochs} step {progress.step}/{progress.steps}"
+    if progress.step:
+        line += f" loss {progress.loss:.3f} accuracy {progress.accuracy:.3f}"
+    if progress.validation:
+        line += " | validation loss {loss:.3f} accuracy {accuracy:.3f}".format(
+            **progress.validation
+        )
     print(line, flush=True)

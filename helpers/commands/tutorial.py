@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,22 @@ from helpers import config, runs
 from helpers.files import write_json
 
 NOTEBOOKS = (
-    "01_set_up_snowflake", "02_train_model", "03_run_inference",
-    "04_review_results", "05_write_back", "06_clean_up",
-)  # fmt: skip
-# what two cores train to over 0.9 on the drawn images in about two minutes; the notebook's own defaults are the guide's
-QUICK = {
-    "arch": "resnet18", "image_size": 112, "n_epochs": 26, "batch_size": 16, "base_lr": 0.002, "augmentation": 0.3,
-    "checkpoint_every": 200,
-    "options": {
-        "start_size": 72, "crop_scale": 0.6, "mixing": 0, "averaging": 0.98, "flip": True, "validation_share": 0.1,
-    },
-}  # fmt: skip
+    "01_set_up_snowflake",
+    "02_train_model",
+    "03_run_inference",
+    "04_review_results",
+    "05_write_back",
+    "06_clean_up",
+)
+# option of this command -> parameter of notebook 02, whose own defaults hold where none is given
+TRAINING = {
+    "epochs": "n_epochs",
+    "arch": "arch",
+    "weights": "weights",
+    "image_size": "image_size",
+    "batch_size": "batch_size",
+    "lr": "base_lr",
+}
 
 
 @dataclass
@@ -46,18 +51,21 @@ class NotebookError(Exception):
 
 
 def run_notebook(name: str, folder: Path, parameters: dict) -> Path:
-    """Execute one notebook into `folder`. Raises NotebookError, and ValueError for a parameter it does not have."""
+    """Execute one notebook into `folder`; the path of the executed copy.
+
+    Raises NotebookError, and ValueError for a parameter that the notebook does not have.
+    """
     source = config.PROJECT_ROOT / "notebooks" / f"{name}.ipynb"
     known = papermill.inspect_notebook(str(source))
-    if unknown := parameters.keys() - known.keys():
+    unknown = parameters.keys() - known.keys()
+    if unknown:
         raise ValueError(
             f"{name} has no parameter {sorted(unknown)[0]!r}. It has: {', '.join(sorted(known))}."
         )
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / f"{name}.ipynb"
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # threads that spin starve each other on a busy machine
+    # threads that spin starve each other on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with _kernels_log(folder / "kernels.log"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -70,15 +78,14 @@ def run_notebook(name: str, folder: Path, parameters: dict) -> Path:
                 log_output=False,
             )
     except PapermillExecutionError as error:
-        raise NotebookError(
-            name, error.cell_index, f"{error.ename}: {error.evalue}", copy
-        ) from None
+        said = f"{error.ename}: {error.evalue}"
+        raise NotebookError(name, error.cell_index, said, copy) from None
     return copy
 
 
 @contextmanager
-def _kernels_log(path: Path) -> Iterator[None]:
-    """What kernels and workers write to stderr goes to a file; errors of cells are in the notebook anyway."""
+def _kernels_log(path: Path) -> Generator[None, None, None]:
+    """What kernels and workers write to stderr goes to a file; the notebook has errors of cells."""
     kept = os.dup(2)
     with path.open("ab") as log:
         os.dup2(log.fileno(), 2)
@@ -90,17 +97,24 @@ def _kernels_log(path: Path) -> Iterator[None]:
 
 
 def run_tutorial(images: str, parameters: dict[str, dict], train: bool) -> Path:
-    """Run all notebooks (02 only if `train`), print a line each, and write summary.json. Returns the run's folder."""
+    """Run all notebooks (02 only if `train`), print a line each, and write summary.json.
+
+    images: folder of train/<class>/ and test/<class>/, "" for drawn ones. parameters: by notebook.
+    Returns the run's folder. Raises NotebookError, and ValueError for an unknown parameter.
+    """
     name = runs.new_name()
-    folder, seconds = config.runs_folder() / name, {}
-    common = {"backend": "local"}
+    folder = config.runs_folder() / name
+    seconds = {}
     for notebook in NOTEBOOKS:
         if notebook == "02_train_model" and not train:
             continue
-        own = {"images": images, "run_name": name} if notebook.startswith("01") else {}
+        values = {"backend": "local"}
+        if notebook == "01_set_up_snowflake":
+            values |= {"images": images, "run_name": name}
+        values |= parameters.get(notebook, {})
         started = time.perf_counter()
         print(f"{notebook:24}", end="", flush=True)
-        run_notebook(notebook, folder / "notebooks", common | own | parameters.get(notebook, {}))
+        run_notebook(notebook, folder / "notebooks", values)
         seconds[notebook] = round(time.perf_counter() - started, 1)
         print(f"{seconds[notebook]:7.1f} s", flush=True)
     write_json(folder / "summary.json", summarise(folder, seconds))
@@ -109,10 +123,14 @@ def run_tutorial(images: str, parameters: dict[str, dict], train: bool) -> Path:
 
 def summarise(folder: Path, seconds: dict[str, float]) -> dict:
     """The figures of a finished run, each from the file that its notebook wrote."""
-    run, inference, review, written = (
-        json.loads((folder / f"{part}.json").read_text())
-        for part in ("run", "inference", "review", "write_back")
-    )
+
+    def facts(part: str) -> dict:
+        return json.loads((folder / f"{part}.json").read_text())
+
+    run = facts("run")
+    inference = facts("inference")
+    review = facts("review")
+    written = facts("write_back")
     return {
         "images": run["images"],
         "predictions": inference["predicted"],
@@ -126,6 +144,7 @@ def summarise(folder: Path, seconds: dict[str, float]) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0 all ran, 1 a notebook failed."""
     parser = argparse.ArgumentParser(prog="python -m helpers tutorial", description=__doc__)
     parser.add_argument(
         "--images",
@@ -136,12 +155,19 @@ def main(arguments: list[str] | None = None) -> int:
         "--train", choices=("yes", "skip"), default="yes", help="skip: use a model already there"
     )
     parser.add_argument("--epochs", type=int, help="epochs of training")
-    parser.add_argument("--arch", help="torchvision model")
+    parser.add_argument("--arch", help="a network of helpers.networks")
+    parser.add_argument("--weights", help="imagenet, none (from scratch), or a checkpoint's path")
     parser.add_argument("--image-size", type=int, help="pixels")
+    parser.add_argument("--batch-size", type=int, help="images")
+    parser.add_argument("--lr", type=float, help="the highest learning rate")
     options = parser.parse_args(arguments)
     os.environ["TUTORIAL_BACKEND"] = "local"  # never an account, whatever the environment says
-    chosen = {"n_epochs": options.epochs, "arch": options.arch, "image_size": options.image_size}
-    training = QUICK | {name: value for name, value in chosen.items() if value is not None}
+    given = vars(options)
+    training = {
+        parameter: given[option]
+        for option, parameter in TRAINING.items()
+        if given[option] is not None
+    }
     started_here = standin.status() is None
     try:
         images = str(Path(options.images).resolve()) if options.images else ""

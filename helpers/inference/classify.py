@@ -1,11 +1,15 @@
-"""Classify a table of images on a Dask cluster: chunks in, Parquet parts out, each image exactly one row."""
+"""Classify a table of images on a Dask cluster: chunks in, Parquet parts out.
+
+Each image is exactly one row, of predictions or of failures.
+"""
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 from distributed import Client, performance_report
@@ -40,10 +44,12 @@ def classify(
 ) -> dict:
     """Predict every image of the frames `images` that has no prediction in `run_folder` yet.
 
-    images: frames of FILE_URL, RELATIVE_PATH, SIZE, ETAG. sign: paths to URLs, called late, `chunk` paths at a
-    time. total: rows to come, for the progress bar. A part is written at `part_rows` rows or after `part_seconds`.
-    Returns the summary, also in inference.json. Raises ConnectionError if the scheduler is lost, RuntimeError if
-    not listed = predicted + failed; finished parts stay, and a new call does only what is missing.
+    images: frames of FILE_URL, RELATIVE_PATH, SIZE, ETAG. sign: paths to URLs, called late,
+    `chunk` paths at a time. total: rows to come, for the progress bar. A part is written at
+    `part_rows` rows or after `part_seconds`.
+    Returns the summary, also in inference.json. Raises ConnectionError if the scheduler is lost,
+    RuntimeError if not listed = predicted + failed; finished parts stay, and a new call does only
+    what is missing.
     """
     started = time.perf_counter()
     model = digest_of(model_path)
@@ -63,7 +69,8 @@ def classify(
         for result in results(client, waiting, sign):
             parts.add(result)
             bar.set_postfix(failures=parts.failed, refresh=False)
-            bar.update(work.done + work.duplicates + parts.predicted + parts.failed - bar.n)
+            handled = work.done + work.duplicates + parts.predicted + parts.failed
+            bar.update(handled - bar.n)
     on_disk = parts.finish(gone=work.predicted[~work.present])
     seconds = time.perf_counter() - started
     counts = {"listed": work.listed, **on_disk, "duplicates": work.duplicates}
@@ -86,9 +93,9 @@ def plan(
     n: int = 10**8,
     hours: float = 8,
 ) -> list[str]:
-    """What `n` images in `hours` would need, in sentences, from what a run with `n_workers` measured.
+    """What `n` images in `hours` would need, in sentences, from what a run measured.
 
-    urls_per_s: how many URLs the client signed in a second.
+    n_workers: of that run. urls_per_s: how many URLs the client signed in a second.
 
     >>> summary = {"predicted": 600, "images_per_s": 40.0}
     >>> files = pd.DataFrame({"size": [50_000, 70_000]})  # bytes
@@ -101,21 +108,21 @@ def plan(
         return ["This call predicted nothing, so there is nothing to work out."]
     per_worker = summary["images_per_s"] / n_workers
     needed = n / (hours * 3600)  # images/s
-    bottleneck = (
-        "the workers stay the bottleneck"
-        if urls_per_s > needed
-        else "signing is the next bottleneck"
-    )
+    worker_hours = n / per_worker / 3600
+    megabytes_per_s = needed * predictions["size"].mean() / 1e6
+    bottleneck = "signing is the next bottleneck"
+    if urls_per_s > needed:
+        bottleneck = "the workers stay the bottleneck"
     return [
-        f"{per_worker:,.1f} images/s a worker: {n:,} images are {n / per_worker / 3600:,.0f} worker-hours, "
+        f"{per_worker:,.1f} images/s a worker: {n:,} images are {worker_hours:,.0f} worker-hours, "
         f"{needed / per_worker:,.0f} such workers for {hours:g} hours.",
-        f"Together they read {needed * predictions['size'].mean() / 1e6:,.0f} MB/s from the stage.",
+        f"Together they read {megabytes_per_s:,.0f} MB/s from the stage.",
         f"The client signed {urls_per_s:,.0f} URLs/s and {needed:,.0f} are needed: {bottleneck}.",
     ]
 
 
 @contextmanager
-def _reported(client: Client, path: Path) -> Iterator[None]:
+def _reported(client: Client, path: Path) -> Generator[None, None, None]:
     """Saves Dask's report of a pass that ends well; after an error the scheduler may be gone."""
     # Dask warns that it cannot tell the size of the report's own message
     logging.getLogger("distributed.sizeof").setLevel(logging.ERROR)
@@ -127,13 +134,14 @@ def _reported(client: Client, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _loss_named(client: Client, folder: Path) -> Iterator[None]:
+def _loss_named(client: Client, folder: Path) -> Generator[None, None, None]:
     """Turns what Dask raises when the scheduler goes away into one error that names it."""
-    address = client.scheduler.address
+    address = cast(Any, client.scheduler).address
     try:
         yield
     except (Exception, CancelledError) as error:
-        if client.status == "running" and not isinstance(error, CancelledError | CommClosedError):
+        lost = client.status != "running" or isinstance(error, CancelledError | CommClosedError)
+        if not lost:
             raise
         raise ConnectionError(
             f"The Dask scheduler at {address} is lost. Finished parts are in {folder}: "

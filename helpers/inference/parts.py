@@ -35,7 +35,8 @@ class Parts:
     def begin(self, model: str) -> np.ndarray:
         """Keys of the images predicted before. Earlier failures are dropped: they are tried again.
 
-        Raises ValueError if they were predicted by another model than the one with the digest `model`.
+        Raises ValueError if they were predicted by another model than the one with the digest
+        `model`.
         """
         (self.folder / "inference.json").unlink(missing_ok=True)
         for kind in ("predictions", "failures"):
@@ -44,9 +45,8 @@ class Parts:
             path.unlink()
         keys = [np.zeros(0, np.uint64)]
         for path in self._of("predictions"):
-            rows = pq.read_table(
-                path, columns=["relative_path", "etag", "model_digest"]
-            ).to_pandas()
+            columns = ["relative_path", "etag", "model_digest"]
+            rows = pq.read_table(path, columns=columns).to_pandas()
             others = set(rows["model_digest"]) - {model}
             if others:
                 raise ValueError(
@@ -62,7 +62,8 @@ class Parts:
         self.predicted += len(result.predictions)
         self.failed += len(result.failures)
         full = sum(map(len, self.waiting)) >= self.rows
-        if full or time.monotonic() > self.written_at + self.seconds:
+        due = time.monotonic() > self.written_at + self.seconds
+        if full or due:
             self.flush()
 
     def flush(self) -> None:
@@ -74,9 +75,9 @@ class Parts:
         self._begin_part()
 
     def finish(self, gone: np.ndarray) -> dict[str, int]:
-        """Drops earlier predictions of images that have changed or left the table; counts the rows on the disk.
+        """Drops the earlier predictions of images that have changed or left the table.
 
-        gone: their keys.
+        gone: their keys. Returns how many rows are on the disk.
         """
         if len(gone):
             for path in self._of("predictions"):
@@ -106,6 +107,5 @@ def _drop(path: Path, gone: np.ndarray) -> None:
 
 def _write_part(path: Path, table: pa.Table) -> None:
     with written_whole(path) as unfinished:
-        pq.write_table(
-            table, unfinished, compression="zstd"
-        )  # smaller to PUT than snappy, and no slower
+        # smaller to PUT than with snappy, and no slower
+        pq.write_table(table, unfinished, compression="zstd")

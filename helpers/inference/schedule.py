@@ -1,4 +1,7 @@
-"""Which batch goes to the cluster when: URLs signed late, two tasks for each slot, deaths of workers survived."""
+"""Which batch goes to the cluster when.
+
+URLs are signed late, each slot has two tasks, and deaths of workers are survived.
+"""
 
 import math
 import time
@@ -21,9 +24,10 @@ Sign = Callable[[list[str]], list[str]]  # paths to signed URLs, in order
 def batches(
     work: Worklist, sign: Sign, model: str, batch_size: int, chunk: int, slots: int
 ) -> Iterator[Batch]:
-    """Batches of at most `batch_size` images; a chunk is signed only when its first batch is about to be sent.
+    """Batches of at most `batch_size` images.
 
-    The last chunk's batches shrink with what is left of it, so that the workers end at about the same time: guided
+    A chunk is signed only when its first batch is about to be sent. The last chunk's batches
+    shrink with what is left of it, so that the workers end at about the same time: guided
     self-scheduling (Polychronopoulos and Kuck 1987).
     """
     chunks = work.chunks(chunk)
@@ -50,8 +54,8 @@ def results(client: Client, waiting: Iterator[Batch], sign: Sign) -> Iterator[Re
 class _Flight:
     """The batches that are under way, and what must go again.
 
-    Images that were on a worker when it died, several times, wait until all else is done, then go one at a time:
-    the one that kills its worker is found, and takes no other along.
+    Images that were on a worker when it died, several times, wait until all else is done, then go
+    one at a time: the one that kills its worker is found, and takes no other along.
     """
 
     def __init__(self, client: Client, waiting: Iterator[Batch], sign: Sign):

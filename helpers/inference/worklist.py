@@ -1,4 +1,7 @@
-"""Which images still need a prediction: each path once, and none that an earlier call has predicted."""
+"""Which images still need a prediction.
+
+Each path comes once, and none that an earlier call has predicted.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,13 +14,16 @@ from helpers.records import Row
 class Worklist:
     """The rows that still need a prediction, each path once, and what was counted on the way.
 
-    frames: of FILE_URL, RELATIVE_PATH, SIZE, ETAG. predicted: keys of the images that earlier calls have predicted.
-    Paths that were met are remembered as 64-bit hashes, 8 bytes each, in sorted arrays that are merged as they double:
-    a hundred million take 800 MB, where a set of strings would take ten times as much.
+    frames: of FILE_URL, RELATIVE_PATH, SIZE, ETAG. predicted: keys of the images that earlier calls
+    have predicted.
+    Paths that were met are remembered as 64-bit hashes, 8 bytes each, in sorted arrays that are
+    merged as they double: a hundred million take 800 MB, where a set of strings would take ten
+    times as much.
 
-    >>> columns = {"FILE_URL": ["u", "v", "v"], "RELATIVE_PATH": ["a", "b", "b"], "SIZE": 1, "ETAG": "e"}
-    >>> listed = pd.DataFrame(columns)
-    >>> work = Worklist([listed], predicted=keys_of(listed["RELATIVE_PATH"], listed["ETAG"])[:1])
+    >>> listed = pd.DataFrame({"FILE_URL": "u", "RELATIVE_PATH": ["a", "b", "b"], "SIZE": 1})
+    >>> listed["ETAG"] = "e"
+    >>> before = keys_of(listed["RELATIVE_PATH"], listed["ETAG"])[:1]  # of a
+    >>> work = Worklist([listed], predicted=before)
     >>> [row.relative_path for chunk in work.chunks(10) for row in chunk]
     ['b']
     >>> work.listed, work.done, work.duplicates
@@ -30,9 +36,8 @@ class Worklist:
         self.present = np.zeros(len(predicted), bool)  # which of them the table still lists
         self.listed = 0
         self.duplicates = 0
-        self._met: list[
-            np.ndarray
-        ] = []  # sorted hashes of paths, each array at least twice as long as the next
+        # sorted hashes of paths, each array at least twice as long as the next
+        self._met: list[np.ndarray] = []
 
     @property
     def done(self) -> int:
@@ -40,7 +45,7 @@ class Worklist:
         return int(self.present.sum())
 
     def chunks(self, size: int) -> Iterator[list[Row]]:
-        """The rows to predict, from `size` listed rows at a time; a chunk may be empty. Raises ValueError."""
+        """The rows to predict, from `size` listed rows at a time; a chunk may be empty."""
         for frame in self.frames:
             for start in range(0, len(frame), size):
                 yield self._wanted(frame[start : start + size])
@@ -51,13 +56,14 @@ class Worklist:
         at, known = _find(self.predicted, keys_of(frame["RELATIVE_PATH"], frame["ETAG"]))
         self.present[at[known]] = True
         wanted = frame[["FILE_URL", "RELATIVE_PATH", "SIZE", "ETAG"]][~known]
-        return [Row(*values) for values in wanted.itertuples(index=False, name=None)]
+        return list(map(Row._make, wanted.itertuples(index=False, name=None)))
 
     def _first_met(self, keys: np.ndarray) -> np.ndarray:
         """(N,) whether each path is met for the first time; from now on it is one that was met."""
         new = ~pd.Series(keys).duplicated().to_numpy()
         for met in self._met:
-            new &= ~_find(met, keys)[1]
+            _, known = _find(met, keys)
+            new &= ~known
         self.duplicates += int((~new).sum())
         latest = np.sort(keys[new])
         while self._met and len(self._met[-1]) <= len(latest):
@@ -75,7 +81,10 @@ def keys_of(*columns: pd.Series) -> np.ndarray:
     """
     key = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
-        key = key * np.uint64(31) + pd.util.hash_array(column.to_numpy(object), categorize=False)
+        values = column.to_numpy(object)
+        # pandas loads it when asked, which hides its type
+        hashed = pd.util.hash_array(values, categorize=False)  # ty: ignore[not-callable]
+        key = key * np.uint64(31) + hashed
     return key
 
 

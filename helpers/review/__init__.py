@@ -1,1 +1,1 @@
-"""Room."""
+"""Chapter 4: how good the predictions are, where and why they fail, and what a reader is shown."""

@@ -1,4 +1,4 @@
-"""What a prediction rests on: Grad-CAM, and the guide's stories about mistakes examined on a run's own images."""
+"""Grad-CAM: which places of a picture spoke for a class, as heat, and laid over the picture."""
 
 import numpy as np
 import torch
@@ -14,11 +14,18 @@ SIDE = 224  # pixels of an overlay
 
 
 def grad_cam(model: Classifier, image: Tensor, class_name: str) -> Tensor:
-    """(S, S) heat in [0, 1] on model.prepare(image): what speaks for the class (Selvaraju et al. 2017)."""
-    x = (model.prepare(image)[None].to(model.mean.device).float() - model.mean) / model.std
+    """(S, S) heat in [0, 1] on model.prepare(image): what speaks for the class.
+
+    Selvaraju et al. 2017.
+    """
+    mean = model.get_buffer("mean")
+    std = model.get_buffer("std")
+    pixels = model.prepare(image)[None].to(mean.device)  # (1, 3, S, S) uint8
+    x = (pixels.float() - mean) / std  # as the model's own forward does
     layer = LayerGradCam(model.net, last_map(model.net, x))
     heat = layer.attribute(x, model.card.classes.index(class_name), relu_attributions=True)
-    heat = LayerAttribution.interpolate(heat.detach(), x.shape[-2:], "bilinear")[0, 0].cpu()
+    heat = LayerAttribution.interpolate(heat.detach(), x.shape[-2:], "bilinear")  # (1, 1, S, S)
+    heat = heat[0, 0].cpu()
     return heat / heat.max().clamp(min=1e-9)
 
 
@@ -39,8 +46,11 @@ def last_map(net: nn.Module, x: Tensor) -> nn.Module:
 
 
 def overlay(model: Classifier, image: Tensor, class_name: str) -> np.ndarray:
-    """(SIDE, SIDE, 3) uint8: the grey picture as the model sees it, brighter and yellower where it looked."""
+    """The grey picture as the model sees it, brighter and yellower where it looked.
+
+    (SIDE, SIDE, 3) uint8.
+    """
     heat = resize(grad_cam(model, image, class_name)[None], [SIDE, SIDE])[0].numpy()
     grey = rgb_to_grayscale(evaluation_transform(image, SIDE, model.card.view))[0].numpy() / 255
-    colours = colormaps["cividis"](heat)[:, :, :3]
+    colours = colormaps["cividis"](heat)[:, :, :3]  # without the opacity
     return (255 * (0.45 * grey[:, :, None] + 0.55 * colours)).astype(np.uint8)

@@ -1,35 +1,30 @@
-"""Diagrams."""
+"""Diagrams of a run: where it errs, what its confidences are worth, and what abstaining gains."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from helpers.plots import LIGHT, NARROW, RIGHT, WIDE, WRONG, Picture, axes_grid
+from helpers.plots import LIGHT, NARROW, RIGHT, STYLE, WIDE, WRONG, Picture, axes_grid
 from helpers.review.figures import Predictions, calibration_bins, calibration_error, threshold_for
 
 
+@plt.style.context(STYLE)
 def confusion_matrix(counts: pd.DataFrame, title: str = "") -> Picture:
-    """Shares of each true class (rows, summing to 1) by predicted class (columns), with the counts written in."""
+    """Shares of each true class (rows, summing to 1) by predicted class, the counts written in."""
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
     rows, columns = counts.shape
-    figure, ((ax,),) = axes_grid(
-        1, 1, max(NARROW, 2.6 + 0.55 * columns), max(3.2, 1.8 + 0.5 * rows)
-    )
+    width = max(NARROW, 2.6 + 0.55 * columns)
+    height = max(3.2, 1.8 + 0.5 * rows)
+    figure, ((ax,),) = axes_grid(1, 1, width, height)
     image = ax.imshow(shares, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     ax.set_xticks(range(columns), counts.columns, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(rows), counts.index)
     ax.set(xlabel="predicted class", ylabel="true class", title=title)
     ax.spines[:].set_visible(False)
+    centred = {"ha": "center", "va": "center", "fontsize": 11}
     for row, column in np.argwhere(counts.to_numpy() > 0):
         colour = "black" if shares[row, column] > 0.55 else "white"
-        ax.text(
-            column,
-            row,
-            counts.iat[row, column],
-            ha="center",
-            va="center",
-            color=colour,
-            fontsize=11,
-        )
+        ax.text(column, row, counts.iat[row, column], color=colour, **centred)
     figure.colorbar(image, label="share of the true class")
     hits = sum(counts.at[name, name] for name in counts.index if name in counts.columns)
     n = int(counts.to_numpy().sum())
@@ -37,66 +32,60 @@ def confusion_matrix(counts: pd.DataFrame, title: str = "") -> Picture:
     return Picture(figure, alt, counts.rename_axis("label").reset_index())
 
 
+@plt.style.context(STYLE)
 def reliability(predictions: Predictions) -> Picture:
     """Accuracy by confidence, before and after temperature scaling, with 95 % intervals."""
     figure, (axes,) = axes_grid(1, 2, WIDE, 4.6)
-    tables, right = [], predictions.table.right.to_numpy()
+    right = predictions.table.right.to_numpy()
     scalings = {
         "before scaling": 1.0,
         f"after, temperature {predictions.temperature:.2f}": predictions.temperature,
     }
+    tables = []
+    errors = []
     for ax, (name, temperature) in zip(axes, scalings.items()):
-        confidence = predictions.probabilities(temperature).max(1, initial=0)
+        confidence = predictions.probabilities(temperature).max(axis=1, initial=0)
         bins = calibration_bins(confidence, right)
-        error = (
-            (bins.accuracy - bins.low).clip(lower=0),
-            (bins.high - bins.accuracy).clip(lower=0),
-        )  # or -1e-17
-        ax.plot([0, 1], [0, 1], "--", color=LIGHT, label="perfectly calibrated")
-        ax.errorbar(
-            bins.confidence,
-            bins.accuracy,
-            error,
-            fmt="o",
-            color=RIGHT,
-            capsize=3,
-            label="accuracy, 95 % interval",
-        )
-        ax.set(
-            xlabel="mean confidence of a bin",
-            ylabel="accuracy",
-            xlim=(0, 1),
-            ylim=(0, 1.02),
-            aspect="equal",
-        )
         ece = calibration_error(confidence, right)[0] if len(right) else float("nan")
+        _plot_bins(ax, bins)
         ax.set_title(f"{name}\ncalibration error {ece:.3f}, n = {len(right)}")
         tables.append(bins.assign(scaling=name, ece=ece))
+        errors.append(f"{ece:.3f} {name}")
     axes[0].legend(loc="upper left", fontsize=10)
-    alt = "Reliability diagram; calibration error " + ", ".join(
-        f"{t.ece.max():.3f} {t.scaling.max()}" for t in tables
-    )
+    alt = "Reliability diagram; calibration error " + ", ".join(errors)
     return Picture(figure, alt, pd.concat(tables))
 
 
+def _plot_bins(ax: plt.Axes, bins: pd.DataFrame) -> None:
+    """Points with error bars beside the diagonal; bins: as `calibration_bins` returns them."""
+    below = (bins.accuracy - bins.low).clip(lower=0)  # rounding makes -1e-17 of 0
+    above = (bins.high - bins.accuracy).clip(lower=0)
+    ax.plot([0, 1], [0, 1], "--", color=LIGHT, label="perfectly calibrated")
+    ax.errorbar(
+        bins.confidence,
+        bins.accuracy,
+        (below, above),
+        fmt="o",
+        color=RIGHT,
+        capsize=3,
+        label="accuracy, 95 % interval",
+    )
+    ax.set(xlabel="mean confidence of a bin", ylabel="accuracy")
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+
+
+@plt.style.context(STYLE)
 def coverage_curve(curve: pd.DataFrame, target: float = 0.95) -> Picture:
-    """Accuracy on the most confident share of the images, with the threshold that reaches `target`."""
+    """Accuracy on the most confident share of the images, and where it reaches `target`."""
     figure, ((ax,),) = axes_grid(1, 1, NARROW, 4)
     ax.plot(curve.coverage, curve.accuracy, color=RIGHT)
     ax.axhline(target, linestyle="--", color=LIGHT)
-    ax.set(
-        xlabel="coverage (share of the images answered)",
-        ylabel="accuracy on them",
-        xlim=(0, 1.02),
-        ylim=(None, 1.01),
-    )
+    ax.set(xlabel="coverage (share of the images answered)", ylabel="accuracy on them")
+    ax.set(xlim=(0, 1.02), ylim=(None, 1.01))
     point, sentence = threshold_for(curve, target)
     if point is not None:
-        ax.plot(point.coverage, point.accuracy, "o", color=WRONG, markersize=9)
-        ax.annotate(
-            f"confidence ≥ {point.threshold:.2f}",
-            (point.coverage, point.accuracy),
-            (8, 8),
-            textcoords="offset points",
-        )
+        at = (point.coverage, point.accuracy)
+        ax.plot(*at, "o", color=WRONG, markersize=9)
+        words = f"confidence ≥ {point.threshold:.2f}"
+        ax.annotate(words, at, (8, 8), textcoords="offset points")
     return Picture(figure, f"Accuracy against coverage. {sentence}", curve)

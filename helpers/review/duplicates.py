@@ -15,57 +15,77 @@ if TYPE_CHECKING:
     from helpers.training.dataset import LabelledImages
 
 MAX_DISTANCE = 6  # bits of 64 that may differ; unrelated pictures differ in about 32
+AT_ONCE = 16  # hashes compared with all others; their distances stay within the processor's cache
 COLUMNS = ["relative_path", "label", "phash"]
 
 
 def hashes_file(digest: str) -> Path:
-    """Where the hashes of the training images with this data digest are kept, beside the models."""
+    """Where the hashes of the training data with this digest are kept, beside the models."""
     return config.trained_model().with_name(f"hashes-{digest[:16]}.csv")
 
 
-def keep_hashes(data: "LabelledImages") -> Path:
-    """Write the hash of each image that can be read, for the review to find copies of them among the test images."""
-    path = hashes_file(data_digest(data.sizes))
-    if not path.exists():
-        hashes = data.map(lambda index: perceptual_hash(data.load(index)), list(range(len(data))))
-        rows = [
-            (data.paths[index], data.classes[data.labels[index]], digits)
-            for index, digits in hashes
-        ]
-        with written_whole(path) as unfinished:
-            pd.DataFrame(rows, columns=COLUMNS).to_csv(unfinished, index=False)
+def provided_hashes(digest: str) -> Path:
+    """Where the hashes of a provided model's training data are, which come with the repository."""
+    return config.PROJECT_ROOT / "model" / "hashes" / f"{digest[:16]}.csv"
+
+
+def keep_hashes(data: "LabelledImages", path: Path | None = None) -> Path:
+    """Write the hash of each image that can be read, for the review to find copies of them.
+
+    path: where to, if not to `hashes_file`. A file that is there already stays.
+    """
+    path = path or hashes_file(data_digest(data.sizes))
+    if path.exists():
+        return path
+    hashes = data.map(lambda index: perceptual_hash(data.load(index)), list(range(len(data))))
+    rows = [
+        (data.paths[index], data.classes[data.labels[index]], digits) for index, digits in hashes
+    ]
+    with written_whole(path) as unfinished:
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(unfinished, index=False)
     return path
 
 
 def load_hashes(digest: str) -> pd.DataFrame:
     """What `keep_hashes` wrote for the training data with this digest; empty if it did not."""
-    path = hashes_file(digest)
-    return pd.read_csv(path, dtype=str) if path.exists() else pd.DataFrame(columns=COLUMNS)
+    for path in (hashes_file(digest), provided_hashes(digest)):
+        if path.exists():
+            return pd.read_csv(path, dtype=str)
+    return pd.DataFrame(columns=COLUMNS)
 
 
 def near_duplicates(
     table: pd.DataFrame, training: pd.DataFrame, max_distance: int = MAX_DISTANCE
 ) -> pd.DataFrame:
-    """The table's images that a training image resembles, nearest first, each with that image and the distance."""
+    """The table's images that a training image resembles, nearest first.
+
+    Each with that image (training_path, training_label) and the distance in bits.
+    100,000 by 100,000 hashes take some 10 s.
+    """
     own, row_of = np.unique(_bits(table.phash), return_inverse=True)
     others, first = np.unique(_bits(training.phash), return_index=True)
     if not len(own) or not len(others):
         return table.head(0).assign(training_path="", training_label="", distance=0)
-    # 16 at a time stay within the processor's cache: 100,000 by 100,000 hashes take some 10 s
-    nearest = [_nearest(own[i : i + 16], others) for i in range(0, len(own), 16)]
-    index, distance = (np.concatenate(part)[row_of] for part in zip(*nearest))
-    match = training.iloc[first[index]]
+    nearest, distance = _nearest(own, others)
+    match = training.iloc[first[nearest[row_of]]]
     found = table.assign(
-        training_path=match.relative_path.to_numpy(), training_label=match.label.to_numpy()
+        training_path=match.relative_path.to_numpy(),
+        training_label=match.label.to_numpy(),
+        distance=distance[row_of],
     )
-    return found.assign(distance=distance)[distance <= max_distance].sort_values(
-        "distance", kind="stable"
-    )
+    return found[found.distance <= max_distance].sort_values("distance", kind="stable")
 
 
 def _nearest(hashes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    distances = np.bitwise_count(hashes[:, None] ^ others)
-    return distances.argmin(1), distances.min(1)
+    """(N,) index of the hash in `others` that differs least from each of N hashes, (N,) in bits."""
+    indices = []
+    distances = []
+    for start in range(0, len(hashes), AT_ONCE):
+        few = hashes[start : start + AT_ONCE, None]
+        differing = np.bitwise_count(few ^ others)  # (AT_ONCE, number of others)
+        indices.append(differing.argmin(axis=1))
+        distances.append(differing.min(axis=1))
+    return np.concatenate(indices), np.concatenate(distances)
 
 
 def _bits(hexadecimal: pd.Series) -> np.ndarray:

@@ -1,27 +1,36 @@
-"""Numbers about a run's predictions: how good, where wrong, how sure, and which images to look at."""
+"""Numbers about a run: how good, where wrong, how sure, and which images to look at."""
 
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset
 from numpy.typing import ArrayLike
+from scipy.special import softmax
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score
+
+from helpers.records import FAILURE, PREDICTION
 
 N_BINS = 15  # of the calibration error
 N_RESAMPLES = 1000
-COLUMNS = ["relative_path", "label", "type", "confidence", "phash"]
+MAX_POINTS = 2000  # of a coverage curve
+COLUMNS = ["relative_path", "label", "type", "confidence", "phash"]  # of PREDICTION
+METRICS = ("accuracy", "accuracy_95", "top3", "macro_f1", "ece", "ece_95", "recall")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one run predicted: a table with a row an image, and the raw logits (N, C) in the same order."""
+    """What one run predicted: a table with a row an image, and the logits in the same order."""
 
     table: pd.DataFrame  # COLUMNS and right (bool)
-    logits: np.ndarray
+    logits: np.ndarray  # (N, C), raw
     classes: list[str]
     temperature: float
 
@@ -32,26 +41,18 @@ class Predictions:
 
     def probabilities(self, temperature: float | None = None) -> np.ndarray:
         """(N, C) in [0, 1], after the model's own temperature unless another is given."""
-        scaled = self.logits / (temperature or self.temperature)
-        exponentials = np.exp(scaled - scaled.max(1, keepdims=True))
-        return exponentials / exponentials.sum(1, keepdims=True)
+        return softmax(self.logits / (temperature or self.temperature), axis=1)
 
 
 def load_predictions(folder: Path) -> Predictions:
     """The predictions in a run folder, without the columns that a review does not need."""
     about = json.loads((folder / "inference.json").read_text())
-    parts = sorted((folder / "predictions").glob("part-*.parquet"))
-    if not parts:
-        empty = pd.DataFrame(columns=COLUMNS).assign(right=np.zeros(0, bool))
-        return Predictions(
-            empty, np.zeros((0, len(about["classes"])), np.float32), about["classes"], 1.0
-        )
-    content = pyarrow.dataset.dataset(parts).to_table([*COLUMNS, "logits"])
-    logits = content["logits"].combine_chunks().flatten().to_numpy().reshape(len(content), -1)
-    table = content.select(COLUMNS).to_pandas()
+    parts = _parts(folder / "predictions", PREDICTION).to_table([*COLUMNS, "logits"])
+    logits = parts["logits"].combine_chunks().flatten().to_numpy()
+    table = parts.select(COLUMNS).to_pandas()
     return Predictions(
         table.assign(right=table.label == table.type),
-        logits,
+        logits.reshape(len(table), len(about["classes"])),
         about["classes"],
         about["temperature"],
     )
@@ -59,164 +60,198 @@ def load_predictions(folder: Path) -> Predictions:
 
 def load_failures(folder: Path) -> pd.DataFrame:
     """relative_path, reason and attempts of the images that could not be predicted."""
-    parts = [pd.read_parquet(path) for path in sorted((folder / "failures").glob("part-*.parquet"))]
-    return (
-        pd.concat(parts) if parts else pd.DataFrame(columns=["relative_path", "reason", "attempts"])
-    )
+    return _parts(folder / "failures", FAILURE).to_table().to_pandas()
+
+
+def _parts(folder: Path, schema: pa.Schema) -> pyarrow.dataset.Dataset:
+    return pyarrow.dataset.dataset(sorted(folder.glob("part-*.parquet")), schema=schema)
 
 
 def metrics(probabilities: np.ndarray, labels: ArrayLike, classes: list[str]) -> dict:
     """How good predictions are: plain numbers, ready for JSON; None of them if N == 0.
 
-    probabilities: (N, C); labels: (N,) indices into classes, -1 for a class that the model does not know.
-    accuracy_95 is Wilson's 95 % interval; ece the expected calibration error in 15 bins (Guo et al. 2017); ece_95
-    the value that a perfectly calibrated model with these confidences stays below 95 times in 100.
+    probabilities: (N, C); labels: (N,) indices into classes, -1 for a class that the model does
+    not know. accuracy_95 is Wilson's 95 % interval; ece the expected calibration error in 15 bins
+    (Guo et al. 2017); ece_95 the value that a perfectly calibrated model with these confidences
+    stays below 95 times in 100.
+
+    >>> metrics(np.array([[0.9, 0.1], [0.6, 0.4]]), [0, 1], ["hat", "shirt"])["recall"]
+    {'hat': 1.0, 'shirt': 0.0}
     """
-    labels, n = np.asarray(labels), len(labels)
+    labels = np.asarray(labels)
+    n = len(labels)
     if n == 0:
-        return {"n": 0} | dict.fromkeys(
-            ("accuracy", "accuracy_95", "top3", "macro_f1", "ece", "ece_95", "recall")
-        )
-    order = np.argsort(-probabilities, axis=1, kind="stable")
+        return {"n": 0} | dict.fromkeys(METRICS)
+    order = np.argsort(-probabilities, axis=1, kind="stable")  # (N, C), the likeliest class first
     right = order[:, 0] == labels
-    ece, ece_95 = calibration_error(probabilities.max(1), right)
-    found = {name: right[labels == index] for index, name in enumerate(classes)}
+    in_top3 = (order[:, :3] == labels[:, None]).any(axis=1)
+    ece, ece_95 = calibration_error(probabilities.max(axis=1), right)
+    recall = {}
+    for index, name in enumerate(classes):
+        hits = right[labels == index]
+        recall[name] = float(hits.mean()) if len(hits) else None
     return {
         "n": n,
         "accuracy": float(right.mean()),
         "accuracy_95": interval(int(right.sum()), n),
-        "top3": float((order[:, :3] == labels[:, None]).any(1).mean()),
+        "top3": float(in_top3.mean()),
         "macro_f1": float(f1_score(labels, order[:, 0], average="macro", zero_division=0)),
         "ece": ece,
         "ece_95": ece_95,
-        "recall": {name: float(hits.mean()) if len(hits) else None for name, hits in found.items()},
+        "recall": recall,
     }
 
 
 def interval(hits: int, n: int) -> list[float]:
-    """Wilson's 95 % interval of the share hits / n; [0, 1] for n == 0."""
+    """Wilson's 95 % interval of the share hits / n; [0, 1] for n == 0.
+
+    >>> [round(limit, 3) for limit in interval(16, 20)]
+    [0.584, 0.919]
+    """
     if n == 0:
         return [0.0, 1.0]
-    z, share = 1.959964, hits / n
-    centre, spread = (
-        share + z**2 / (2 * n),
-        z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5,
-    )
-    return [
-        max(0.0, (centre - spread) / (1 + z**2 / n)),
-        min(1.0, (centre + spread) / (1 + z**2 / n)),
-    ]
+    low, high = binomtest(hits, n).proportion_ci(method="wilson")
+    return [float(low), float(high)]
+
+
+def _intervals(hits: Iterable[int], n: Iterable[int]) -> np.ndarray:
+    """(K, 2): the low and the high end of K intervals."""
+    return np.array([interval(*counts) for counts in zip(hits, n)]).reshape(-1, 2)
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     """ece and ece_95 as in `metrics`."""
-    bins, random = bins_of(confidence), np.random.default_rng(0)
+    bins = bins_of(confidence)
+    random = np.random.default_rng(0)
 
     def error(hits: np.ndarray) -> float:
         return float(np.abs(np.bincount(bins, hits - confidence)).sum() / len(bins))
 
+    # what is right is drawn anew, as often as the confidences claim
     calibrated = [error(random.random(len(bins)) < confidence) for _ in range(N_RESAMPLES)]
     return error(right), float(np.percentile(calibrated, 95))
 
 
 def bins_of(confidence: np.ndarray) -> np.ndarray:
-    """(N,) index of the bin, open below and closed above, that each confidence falls into."""
+    """(N,) index of the bin, open below and closed above, that each confidence falls into.
+
+    >>> bins_of(np.array([0.0, 0.5, 0.99, 1.0]))
+    array([ 0,  7, 14, 14])
+    """
     return np.clip(np.ceil(confidence * N_BINS).astype(int) - 1, 0, N_BINS - 1)
 
 
 def calibration_bins(confidence: np.ndarray, right: np.ndarray) -> pd.DataFrame:
-    """Mean confidence, accuracy with its 95 % interval (low, high) and n of each bin that is not empty."""
+    """Mean confidence, accuracy with its 95 % interval (low, high) and n of each nonempty bin."""
     table = pd.DataFrame({"bin": bins_of(confidence), "confidence": confidence, "right": right})
-    bins = table.groupby("bin").agg(
+    groups = table.groupby("bin")
+    bins = groups.agg(
         confidence=("confidence", "mean"), accuracy=("right", "mean"), n=("right", "size")
     )
-    limits = [interval(round(row.accuracy * row.n), int(row.n)) for row in bins.itertuples()]
-    return bins.assign(low=[low for low, _ in limits], high=[high for _, high in limits])
+    limits = _intervals(groups.right.sum(), bins.n)
+    return bins.assign(low=limits[:, 0], high=limits[:, 1])
 
 
 def headline(predictions: Predictions, failures: pd.DataFrame) -> dict:
-    """`metrics` of a run with its failures, and the constant guess of the most frequent class as a baseline."""
+    """`metrics` of a run with its failures, and as a baseline the guess of the commonest class."""
     result = metrics(predictions.probabilities(), predictions.labels, predictions.classes)
     shares = predictions.table.label.value_counts(normalize=True)
-    baseline = (
-        {"class": shares.index[0], "accuracy": float(shares.iloc[0])} if len(shares) else None
-    )
+    baseline = None
+    if len(shares):
+        baseline = {"class": shares.index[0], "accuracy": float(shares.iloc[0])}
     return result | {"failures": len(failures), "baseline": baseline}
 
 
 def confusion(predictions: Predictions) -> pd.DataFrame:
     """Counts by true class (rows) and predicted class (columns)."""
-    table, names = predictions.table, predictions.classes
-    names = names + sorted(set(table.label) - set(names))
+    table = predictions.table
+    unknown = sorted(set(table.label) - set(predictions.classes))
+    names = predictions.classes + unknown
     return pd.crosstab(table.label, table.type).reindex(index=names, columns=names, fill_value=0)
 
 
 def by_class(counts: pd.DataFrame, failures: pd.DataFrame) -> pd.DataFrame:
-    """n, recall with its 95 % interval, precision, F1 and failures of each class; NaN where there is none to count."""
-    hits, n, called = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    low, high = zip(*(interval(int(h), int(m)) for h, m in zip(hits, n)))
+    """n, recall with its 95 % interval, precision, F1 and failures of each class.
+
+    counts: as `confusion` returns them. NaN where there is none to count.
+    """
+    hits = np.diag(counts)
+    n = counts.sum(axis=1)
+    called = counts.sum(axis=0)
+    limits = _intervals(hits, n)
     failed = failures.relative_path.map(lambda path: PurePosixPath(path).parent.name).value_counts()
-    table = pd.DataFrame(
-        {
-            "n": n,
-            "recall": hits / n,
-            "recall_low": low,
-            "recall_high": high,
-            "precision": hits / called,
-        }
-    )
-    return table.assign(
-        f1=2 * hits / (n + called), failures=failed.reindex(counts.index, fill_value=0)
-    )
+    table = {
+        "n": n,
+        "recall": hits / n,
+        "recall_low": limits[:, 0],
+        "recall_high": limits[:, 1],
+        "precision": hits / called,
+        "f1": 2 * hits / (n + called),
+        "failures": failed.reindex(counts.index, fill_value=0),
+    }
+    return pd.DataFrame(table)
 
 
 def most_confused(counts: pd.DataFrame, n: int = 5) -> list[str]:
-    """The pairs of classes with the most errors, as sentences."""
-    pairs = (
-        counts.where(~np.eye(len(counts), dtype=bool), 0)
-        .stack()
-        .sort_values(ascending=False, kind="stable")
-        .head(n)
-    )
+    """The pairs of classes with the most errors, as sentences.
+
+    >>> most_confused(pd.DataFrame([[8, 2], [0, 5]], ["hat", "shirt"], ["hat", "shirt"]))
+    ['2 of 10 images of hat were called shirt.']
+    """
+    errors = counts.where(~np.eye(len(counts), dtype=bool), 0).stack()
+    pairs = errors[errors > 0].sort_values(ascending=False, kind="stable").head(n)
     return [
-        f"{k} of {counts.loc[a].sum()} images of {a} were called {b}."
-        for (a, b), k in pairs.items()
-        if k
+        f"{times} of {counts.loc[label].sum()} images of {label} were called {called}."
+        for (label, called), times in pairs.items()
     ]
 
 
 def coverage(table: pd.DataFrame) -> pd.DataFrame:
-    """Share of the images answered, and accuracy on them, for each threshold on confidence (at most 2,000 rows)."""
-    ranked, rank = table.sort_values("confidence", ascending=False), np.arange(1, len(table) + 1)
-    curve = pd.DataFrame({"threshold": ranked.confidence, "coverage": rank / max(1, len(table))})
-    curve = curve.assign(accuracy=ranked.right.cumsum() / rank).drop_duplicates(
-        "threshold", keep="last"
+    """Share of the images answered, and accuracy on them, for each threshold on confidence.
+
+    At most MAX_POINTS rows, the highest threshold first.
+    """
+    ranked = table.sort_values("confidence", ascending=False)
+    rank = np.arange(1, len(table) + 1)
+    curve = pd.DataFrame(
+        {
+            "threshold": ranked.confidence,
+            "coverage": rank / max(1, len(table)),
+            "accuracy": ranked.right.cumsum() / rank,
+        }
     )
-    return curve.iloc[:: -(-len(curve) // 2000) or 1]
+    # images of equal confidence are answered together
+    curve = curve.drop_duplicates("threshold", keep="last")
+    step = max(1, math.ceil(len(curve) / MAX_POINTS))
+    return curve.iloc[::step]
 
 
 def threshold_for(curve: pd.DataFrame, accuracy: float = 0.95) -> tuple[pd.Series | None, str]:
-    """The row of the lowest threshold that reaches `accuracy`, if any does, and what it means in a sentence."""
+    """The row of the lowest threshold that reaches `accuracy`, if any, and what it means in words.
+
+    >>> curve = coverage(pd.DataFrame({"confidence": [0.9, 0.7], "right": [True, False]}))
+    >>> threshold_for(curve)[1].split(", ")[0]
+    'At a confidence of 0.90 or more'
+    """
     reached = curve[curve.accuracy >= accuracy]
     if not len(reached):
         return None, f"No threshold reaches an accuracy of {accuracy}."
     row = reached.iloc[-1]
-    answered = f"At a confidence of {row.threshold:.2f} or more, {row.coverage:.0%} of the images are answered"
-    return row, f"{answered}, with an accuracy of {row.accuracy:.3f}."
+    return row, (
+        f"At a confidence of {row.threshold:.2f} or more, {row.coverage:.0%} of the images are "
+        f"answered, with an accuracy of {row.accuracy:.3f}."
+    )
 
 
 def suspicious_labels(predictions: Predictions) -> pd.DataFrame:
     """Images whose label may be wrong, the strongest disagreement first.
 
-    Those called another class with at least the probability that this class's own images get on average
-    ("confident learning", Northcutt et al. 2021).
+    Those called another class with at least the probability that this class's own images get on
+    average ("confident learning", Northcutt et al. 2021).
     """
-    probabilities, labels, table = (
-        predictions.probabilities(),
-        predictions.labels,
-        predictions.table,
-    )
-    own = table.assign(own=np.where(labels < 0, 0, probabilities[np.arange(len(labels)), labels]))
-    usual = table.type.map(own.groupby("label").own.mean())
-    chosen = own[~own.right & (own.confidence >= usual)]
+    labels = predictions.labels
+    of_label = predictions.probabilities()[np.arange(len(labels)), labels]  # (N,)
+    table = predictions.table.assign(own=np.where(labels < 0, 0, of_label))
+    usual = table.groupby("label").own.mean().reindex(table.type).to_numpy()  # (N,)
+    chosen = table[~table.right & (table.confidence >= usual)]
     return chosen.iloc[np.argsort(chosen.own - chosen.confidence, kind="stable")]

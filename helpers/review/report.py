@@ -1,9 +1,11 @@
-"""What a review leaves behind: the images it shows, the files in runs/<run>/review/, and a browser."""
+"""What a review shows and leaves behind: images, files in runs/<run>/review/, and a browser."""
 
 import html
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
@@ -15,52 +17,87 @@ from helpers.images import Downloader, ImageError, decode, shrink
 from helpers.plots import Picture, gallery
 
 SIDE = 320  # pixels that a shown image keeps
+THREADS = 8  # downloads at a time
+ANY = "any"  # class, in the browser
 HEAD = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>{0}</title>'
-    "<style>body{{font:16px sans-serif;max-width:70em;margin:auto}}td,th{{padding:.2em .7em}}</style>"
+    "<style>body{{font:16px sans-serif;max-width:70em;margin:auto}}"
+    "td,th{{padding:.2em .7em}}</style>"
     "<h1>{0}</h1>"
 )
 
 
 def fetch(sign: Callable[[list[str]], list[str]], paths: Iterable[str]) -> dict[str, Tensor]:
-    """(3, H, W) uint8 by path, through the signed URLs of sign(paths); images that cannot be read are left out."""
-    paths, download = list(dict.fromkeys(paths)), Downloader()
+    """(3, H, W) uint8 by path, through the signed URLs of sign(paths).
+
+    Images that cannot be read are left out.
+    """
+    paths = list(dict.fromkeys(paths))
+    if not paths:
+        return {}
+    download = Downloader()
 
     def read(url: str) -> Tensor | None:
         try:
-            return shrink(decode(download(url)[0]), SIDE)
+            data, _ = download(url)
+            return shrink(decode(data), SIDE)
         except ImageError:  # shown as a gap
             return None
 
-    with ThreadPoolExecutor(8) as pool:
-        images = pool.map(read, sign(paths) if paths else [])
-        return {path: image for path, image in zip(paths, images) if image is not None}
+    with ThreadPoolExecutor(THREADS) as pool:
+        images = list(pool.map(read, sign(paths)))
+    return {path: image for path, image in zip(paths, images) if image is not None}
+
+
+def rounded(figures: dict) -> pd.DataFrame:
+    """A row a figure, with its value as text: each number in it to three digits.
+
+    >>> rounded({"n": 20, "accuracy_95": [0.58397, 0.91933]}).value.tolist()
+    ['20', '[0.584, 0.919]']
+    """
+    values = [str(_round(value)) for value in figures.values()]
+    return pd.DataFrame({"figure": list(figures), "value": values})
+
+
+def _round(value: Any) -> Any:
+    """Three digits for each float, however deep it lies in lists and dicts."""
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, list):
+        return [_round(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _round(item) for name, item in value.items()}
+    return value
 
 
 class Report:
-    """Saves each picture as PNG with its data as CSV, each table as CSV, and all of it as one HTML file."""
+    """Saves pictures as PNG, their data and tables as CSV, and all of it as one HTML file."""
 
     def __init__(self, folder: Path, title: str):
-        self.folder, self.parts = folder, [HEAD.format(html.escape(title))]
+        self.folder = folder
+        self.parts = [HEAD.format(html.escape(title))]
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(
         self, name: str, shown: Picture | pd.DataFrame, *sentences: str
     ) -> Picture | pd.DataFrame:
-        """Save under `name`, put it into the report with sentences below it, and return it for the notebook to show."""
+        """Save under `name` and put into the report, with sentences below.
+
+        Returns what it was given, for the notebook to show.
+        """
         self.parts.append(f"<h2>{html.escape(name.replace('_', ' ').capitalize())}</h2>")
         if isinstance(shown, Picture):
             self.parts.append(shown.save(self.folder, name).html())
         else:
             with written_whole(self.folder / f"{name}.csv") as unfinished:
                 shown.to_csv(unfinished, index=False)
-            self.parts.append(
-                shown.to_html(border=0, index=False, float_format="{:.3f}".format, na_rep="–")
-            )
+            digits = "{:.3f}".format
+            self.parts.append(shown.to_html(border=0, index=False, float_format=digits, na_rep="–"))
         self.parts += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences]
         return shown
 
     def write(self) -> Path:
+        """The report as one file without links, so that it can be sent as it is."""
         path = self.folder / "report.html"
         with written_whole(path) as unfinished:
             unfinished.write_text("\n".join(self.parts), encoding="utf-8")
@@ -69,26 +106,31 @@ class Report:
 
 def browser(
     table: pd.DataFrame, sign: Callable[[list[str]], list[str]], per_page: int = 12
-) -> widgets.Widget:
-    """Shows a page of the images and returns controls to choose others; fetches only what it shows."""
-    table, names = (
-        table.sort_values("confidence", ascending=False),
-        sorted({*table.label, *table.type}),
-    )
-    label = widgets.Dropdown(options=["any", *names], description="true class")
-    called = widgets.Dropdown(options=["any", *names], description="predicted")
+) -> widgets.VBox:
+    """Shows a page of the images and returns controls to choose others.
+
+    Fetches only what it shows; the surest predictions come first.
+    """
+    table = table.sort_values("confidence", ascending=False)
+    names = [ANY, *sorted({*table.label, *table.type})]
+    label = widgets.Dropdown(options=names, description="true class")
+    called = widgets.Dropdown(options=names, description="predicted")
     confidence = widgets.FloatRangeSlider(
         value=(0, 1), min=0, max=1, step=0.01, description="confidence"
     )
-    page, count = widgets.BoundedIntText(1, min=1, max=1, description="page"), widgets.Label()
+    page = widgets.BoundedIntText(1, min=1, max=1, description="page")
+    count = widgets.Label()
 
-    def picture(*_) -> Picture:
+    def picture() -> Picture:
         rows = table[table.confidence.between(*confidence.value)]
-        rows = rows[rows.label.isin(names if label.value == "any" else [label.value])]
-        rows = rows[rows.type.isin(names if called.value == "any" else [called.value])]
-        page.max = max(1, -(-len(rows) // per_page))
+        if label.value != ANY:
+            rows = rows[rows.label == label.value]
+        if called.value != ANY:
+            rows = rows[rows.type == called.value]
+        page.max = max(1, math.ceil(len(rows) / per_page))  # brings page.value back into range
         count.value = f"of {page.max}; {len(rows)} images"
-        rows = rows.iloc[(page.value - 1) * per_page : page.value * per_page]
+        start = (page.value - 1) * per_page
+        rows = rows.iloc[start : start + per_page]
         return gallery(rows, fetch(sign, rows.relative_path), columns=6)
 
     handle = display(picture(), display_id=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from snowflake.connector import DictCursor
+from snowflake.connector import DictCursor, SnowflakeConnection
 
 from helpers import config
 from helpers.files import written_whole
@@ -17,30 +17,40 @@ MADE = {
 EXPORTED = {"CLOTHING_TEST", "CLOTHING_PREDICTION_LOG", "CLOTHING_FAILURE"}
 
 
-def listing(connection, database: str) -> list[tuple[str, str]]:
-    """Kind and name of the tutorial's own things in this database, as SHOW tells them; none if it does not exist."""
+def listing(connection: SnowflakeConnection, database: str) -> list[tuple[str, str]]:
+    """Kind and name of the tutorial's own things in this database, as SHOW tells them.
+
+    Empty if the database does not exist.
+    """
     found = _contents(connection, database)
     return [(kind, name) for kind, schema, name in found if schema == SCHEMA and name in MADE[kind]]
 
 
-def export(connection, database: str, folder: Path) -> dict[str, int]:
-    """Rows written to `folder` as Parquet, by table; a table that is gone keeps the file of an earlier export."""
+def export(connection: SnowflakeConnection, database: str, folder: Path) -> dict[str, int]:
+    """Rows written to `folder` as Parquet, by table.
+
+    A table that is gone keeps the file of an earlier export.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows = {}
-    for table in [name for _, name in listing(connection, database) if name in EXPORTED]:
+    for _, name in listing(connection, database):
+        if name not in EXPORTED:
+            continue
         with connection.cursor() as cursor:
-            cursor.execute(f"select * from {config.identifier(database)}.{SCHEMA}.{table}")
+            cursor.execute(f"select * from {config.identifier(database)}.{SCHEMA}.{name}")
             content = cursor.fetch_arrow_all(force_return_table=True)
-        with written_whole(folder / f"{table.lower()}.parquet") as unfinished:
+            assert content is not None  # an empty table is returned as one
+        with written_whole(folder / f"{name.lower()}.parquet") as unfinished:
             pq.write_table(content, unfinished)
-        rows[table.lower()] = content.num_rows
+        rows[name.lower()] = content.num_rows
     return rows
 
 
-def drop_everything(connection, database: str, made_database: bool) -> str:
-    """Drop the tutorial's things in `database`, and it too if the tutorial made it and nothing else is in it.
+def drop_everything(connection: SnowflakeConnection, database: str, made_database: bool) -> str:
+    """Drop the tutorial's things in `database`.
 
-    Returns a sentence that says what became of the database.
+    The database goes too, if the tutorial made it and nothing else is in it. Returns a sentence
+    that says what became of it.
     """
     name = config.identifier(database)
     if not database_exists(connection, name):
@@ -55,20 +65,21 @@ def drop_everything(connection, database: str, made_database: bool) -> str:
     return f"Database {name} is dropped."
 
 
-def database_exists(connection, database: str) -> bool:
+def database_exists(connection: SnowflakeConnection, database: str) -> bool:
+    """Whether the role sees it."""
     name = config.identifier(database)
-    return name in [row[1] for row in execute(connection, f"show databases like '{name}'")]
+    rows = execute(connection, f"show databases like '{name}'")  # LIKE: _ is any character
+    return name in [row[1] for row in rows]
 
 
-def _contents(connection, database: str) -> list[tuple[str, str, str]]:
-    """Kind, schema and name of every view, table and stage in the database; none if it does not exist."""
+def _contents(connection: SnowflakeConnection, database: str) -> list[tuple[str, str, str]]:
+    """Kind, schema and name of every view, table and stage; none without the database."""
     if not database_exists(connection, database):
         return []
     found = []
     for kind in MADE:
+        show = f"show {kind}s in database {config.identifier(database)}"
         with connection.cursor(DictCursor) as cursor:
-            rows = cursor.execute(
-                f"show {kind}s in database {config.identifier(database)}"
-            ).fetchall()
+            rows = cursor.execute(show).fetchall()
         found += [(kind, row["schema_name"], row["name"]) for row in rows]
     return [thing for thing in found if thing[1] != "INFORMATION_SCHEMA"]

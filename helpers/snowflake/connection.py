@@ -3,10 +3,11 @@
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from weakref import WeakKeyDictionary
+from typing import Any
+from weakref import WeakKeyDictionary, finalize
 
 import pandas as pd
 import snowflake.connector
@@ -22,16 +23,22 @@ SCHEMA = "PUBLIC"
 NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)  # of a statement in a SQL file
 COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
 SETTING = re.compile(r"set\s+(\w+)\s*=", re.IGNORECASE)
+
+# what Snowflake says by number, and what to do about it
 LOST_SESSION = {390104, 390111, 390112, 390114}
+IS_GONE = "The session is gone. Run the notebook again: what was written is found."
+NO_WAREHOUSE = (
+    "Name a warehouse in SNOWFLAKE_WAREHOUSE, "
+    "or have an administrator resume it or raise its limit."
+)
+TOO_LONG = "Run the cell again, or first: alter session set statement_timeout_in_seconds = 3600."
 NO_ANSWER = (
     "Snowflake does not answer, also after retries. Look at the network, and run the cell again."
 )
-NO_WAREHOUSE = "Name a warehouse in SNOWFLAKE_WAREHOUSE, or have an administrator resume it or raise its limit."
-TOO_LONG = "Run the cell again, or first: alter session set statement_timeout_in_seconds = 3600."
-ADVICE = dict.fromkeys(
-    LOST_SESSION, "The session is gone. Run the notebook again: what was written is found."
-)
-ADVICE |= dict.fromkeys((606, 607, 90073), NO_WAREHOUSE) | dict.fromkeys((604, 630), TOO_LONG)
+ADVICE = dict.fromkeys(LOST_SESSION, IS_GONE)
+ADVICE |= dict.fromkeys((606, 607, 90073), NO_WAREHOUSE)
+ADVICE |= dict.fromkeys((604, 630), TOO_LONG)
+
 # connection whose session is lost -> the one that its reads go on with
 SUCCESSORS: WeakKeyDictionary[SnowflakeConnection, SnowflakeConnection] = WeakKeyDictionary()
 
@@ -39,13 +46,10 @@ SUCCESSORS: WeakKeyDictionary[SnowflakeConnection, SnowflakeConnection] = WeakKe
 def connect(backend: str = "", database: str = "") -> SnowflakeConnection:
     """A connection to the stand-in ("local", started if needed) or to your account ("snowflake").
 
-    database: made the current one, with schema PUBLIC, if given. Raises ValueError for missing settings,
-    LookupError for a database that does not exist.
+    database: made the current one, with schema PUBLIC, if given.
+    Raises ValueError for missing settings, LookupError for a database that does not exist.
     """
     backend = config.backend(backend)
-    os.environ.setdefault(
-        "SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true"
-    )  # no probes of cloud metadata addresses
     connection = snowflake.connector.connect(**parameters(backend))
     if database:
         try:
@@ -59,29 +63,33 @@ def connect(backend: str = "", database: str = "") -> SnowflakeConnection:
     return connection
 
 
-def parameters(backend: str) -> dict:
-    """Arguments for snowflake.connector.connect, for the stand-in or from connections.toml and the environment."""
+def parameters(backend: str) -> dict[str, Any]:
+    """Arguments for snowflake.connector.connect.
+
+    They are the stand-in's, or come from connections.toml and the environment.
+    """
     if backend == "local":
         import standin  # here: an account needs no stand-in
 
         return standin.connection_parameters()
+    # without it the connector asks metadata addresses of three clouds where it runs
+    os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
     return account_parameters()
 
 
 def backend_of(connection: SnowflakeConnection) -> str:
-    """The backend that a connection was made for: the stand-in is the one on this machine's own address."""
+    """The backend that a connection was made for: the stand-in alone is on this machine."""
     return "local" if connection.host == "127.0.0.1" else "snowflake"
 
 
 @contextmanager
-def _advised() -> Iterator[None]:
+def _advised() -> Generator[None, None, None]:
     """Adds to what Snowflake says what to do about it."""
     try:
         yield
     except Error as error:
-        advice = ADVICE.get(error.errno) or (
-            NO_ANSWER if isinstance(error, OperationalError) else ""
-        )
+        otherwise = NO_ANSWER if isinstance(error, OperationalError) else ""
+        advice = ADVICE.get(error.errno, otherwise)
         if advice not in str(error.msg):  # a read that is repeated passes here twice
             error.msg = f"{error.msg} {advice}"
         raise
@@ -90,10 +98,11 @@ def _advised() -> Iterator[None]:
 @contextmanager
 def reading(
     connection: SnowflakeConnection, sql: str, values: tuple | dict | None = None
-) -> Iterator[SnowflakeCursor]:
-    """A cursor with the rows of one SELECT; in a session of its own where the connection's is lost.
+) -> Generator[SnowflakeCursor, None, None]:
+    """A cursor with the rows of one SELECT; in another session where the connection's is lost.
 
-    Only reads are repeated: a write may be part of a transaction that went with the session, so writes go on failing.
+    Only reads are repeated: a write may be part of a transaction that went with the session,
+    so writes go on failing.
     """
     with _advised(), _executed(connection, sql, values) as cursor:
         yield cursor
@@ -109,9 +118,16 @@ def _executed(
         cursor.close()
         if error.errno not in LOST_SESSION:
             raise
-    successor = connect(backend_of(connection), connection.database)
-    SUCCESSORS[connection] = successor  # later reads need no log-in of their own
-    return successor.cursor().execute(sql, values)
+    return _new_successor(connection).cursor().execute(sql, values)
+
+
+def _new_successor(connection: SnowflakeConnection) -> SnowflakeConnection:
+    """A new connection for this and all later reads of one whose session is lost."""
+    successor = connect(backend_of(connection), connection.database or "")
+    SUCCESSORS[connection] = successor
+    # nobody else knows of it, so it ends with the one that it follows
+    finalize(connection, successor.close, retry=False)
+    return successor
 
 
 def execute(
@@ -133,29 +149,25 @@ def query(
 def run_file(
     connection: SnowflakeConnection, path: Path | str, **variables: str
 ) -> dict[str, pd.DataFrame]:
-    """Run a SQL file statement by statement; a `set name = …` in it takes the value given here instead.
+    """Run a SQL file statement by statement.
 
-    path: below the project's root. Returns the rows of each statement that has a name, which a comment above it
+    path: below the project's root. variables: a `set name = …` of the file takes the value given
+    here instead. Returns the rows of each statement that has a name, which a comment above it
     gives: `-- name: merged`. Raises ProgrammingError that names file and statement.
     """
     path = config.PROJECT_ROOT / path
     results = {}
     for written, _ in split_statements(io.StringIO(path.read_text())):
-        named = NAME.search(written)
         statement = COMMENT.sub("", written).strip().rstrip(";")
         if not statement:
             continue
-        values = None
-        setting = SETTING.match(statement)
-        if setting and setting[1] in variables:
-            statement = f"set {setting[1]} = %s"
-            values = (variables[setting[1]],)
+        statement, values = _set(statement, variables)
         try:
             with _advised(), connection.cursor() as cursor:
                 cursor.execute(statement, values)
+                named = NAME.search(written)
                 if named:
-                    columns = [column.name for column in cursor.description]
-                    results[named[1]] = pd.DataFrame(cursor.fetchall(), columns=columns)
+                    results[named[1]] = _all_rows(cursor)
         except ProgrammingError as error:
             raise ProgrammingError(
                 f"{path.name}, in “{statement[:70]}”: {error.msg}", errno=error.errno
@@ -163,15 +175,25 @@ def run_file(
     return results
 
 
+def _set(statement: str, variables: dict[str, str]) -> tuple[str, tuple[str] | None]:
+    """The statement and the values to bind: for a `set` of one of the variables, its value."""
+    setting = SETTING.match(statement)
+    if setting and setting[1] in variables:
+        return f"set {setting[1]} = %s", (variables[setting[1]],)
+    return statement, None
+
+
+def _all_rows(cursor: SnowflakeCursor) -> pd.DataFrame:
+    """Of a cursor whose statement is no SELECT and so has no Arrow batches."""
+    columns = [column.name for column in cursor.description or ()]
+    return pd.DataFrame(cursor.fetchall(), columns=columns)
+
+
 def describe(connection: SnowflakeConnection) -> str:
-    """One sentence for the notebooks: which backend, database and role a connection uses; no secret in it."""
-    database, schema, role = execute(
-        connection, "select current_database(), current_schema(), current_role()"
-    )[0]
-    local = backend_of(connection) == "local"
-    place = (
-        "the local stand-in for Snowflake"
-        if local
-        else f"the Snowflake account {connection.account}"
-    )
+    """One sentence for the notebooks: backend, database and role of a connection; no secret."""
+    names = execute(connection, "select current_database(), current_schema(), current_role()")
+    database, schema, role = names[0]
+    place = f"the Snowflake account {connection.account}"
+    if backend_of(connection) == "local":
+        place = "the local stand-in for Snowflake"
     return f"Connected to {place}, database {database}, schema {schema}, role {role}."

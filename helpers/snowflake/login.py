@@ -1,20 +1,28 @@
-"""The log-in to a Snowflake account: connections.toml and the environment, checked before any network call."""
+"""The log-in to a Snowflake account, checked before any network call.
+
+Its settings come from connections.toml and the environment.
+"""
 
 import os
 import tomllib
 import warnings
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-# arguments of snowflake.connector.connect that may stand in the environment, under the Snowflake CLI's names
+# arguments of snowflake.connector.connect that may stand in the environment,
+# under the Snowflake CLI's names
 ARGUMENTS = (
-    "account", "user", "password", "passcode", "role", "warehouse", "database", "schema", "authenticator",
-    "private_key_file", "private_key_file_pwd", "token", "token_file_path", "workload_identity_provider",
-    "oauth_client_id", "oauth_client_secret", "oauth_token_request_url", "oauth_authorization_url",
-    "oauth_redirect_uri", "oauth_scope", "host", "port", "protocol",
-)  # fmt: skip
+    *("account", "user", "password", "passcode"),
+    *("role", "warehouse", "database", "schema"),
+    *("authenticator", "private_key_file", "private_key_file_pwd"),
+    *("token", "token_file_path", "workload_identity_provider"),
+    *("oauth_client_id", "oauth_client_secret", "oauth_token_request_url"),
+    *("oauth_authorization_url", "oauth_redirect_uri", "oauth_scope"),
+    *("host", "port", "protocol"),
+)
 VARIABLES = {f"SNOWFLAKE_{argument.upper()}": argument for argument in ARGUMENTS}
 VARIABLES |= {
     "SNOWFLAKE_PRIVATE_KEY_PATH": "private_key_file",
@@ -22,7 +30,7 @@ VARIABLES |= {
 }
 ALIASES = {"private_key_path": "private_key_file", "private_key_passphrase": "private_key_file_pwd"}
 CONNECTION_NAME = "SNOWFLAKE_DEFAULT_CONNECTION_NAME"
-# credential -> the authenticator that it means where none is named
+# credential -> the authenticator that it means where none is named; the first one that is set
 IMPLIED = {
     "workload_identity_provider": "WORKLOAD_IDENTITY",  # may have a token
     "password": "SNOWFLAKE",
@@ -47,98 +55,108 @@ NEEDED = {
     "WORKLOAD_IDENTITY": ("workload_identity_provider",),
     "EXTERNALBROWSER": ("user",),
 }
+# authenticator -> a credential that it takes too, and does without
 WELCOME = {
     "WORKLOAD_IDENTITY": "token|token_file_path",
     "OAUTH_AUTHORIZATION_CODE": "oauth_client_secret",
 }
 
 
-def account_parameters() -> dict:
-    """Arguments for snowflake.connector.connect. Raises one ValueError for all that is missing or contradicts."""
+def account_parameters() -> dict[str, Any]:
+    """Arguments for snowflake.connector.connect.
+
+    Raises one ValueError for all that is missing or contradicts itself.
+    """
     settings, problems = _settings()
-    problems += _problems(settings) + _read_files(settings)
+    problems += _problems(settings)
+    problems += _read_files(settings)
     if problems:
         raise ValueError(
-            f"The log-in to Snowflake cannot work: {'; '.join(problems)}. Correct the environment or "
-            'connections.toml (README, “Use your own account”), or use backend = "local".'
+            f"The log-in to Snowflake cannot work: {'; '.join(problems)}. "
+            "Correct the environment or connections.toml (README, “Use your own account”), "
+            'or use backend = "local".'
         )
     settings["authenticator"] = _authenticator(settings)
     # without heartbeats a session ends after four hours of silence, such as training
-    return (
-        {"client_session_keep_alive": True}
-        | settings
-        | {"enable_server_session_keep_alive_auto_detection": False}
-    )
+    settings.setdefault("client_session_keep_alive", True)
+    # said, or the connector warns that it will change: close() ends the session
+    settings["enable_server_session_keep_alive_auto_detection"] = False
+    return settings
 
 
-def _settings() -> tuple[dict, list[str]]:
-    """A connection of connections.toml filled up from the environment, and where the two disagree."""
+def _settings() -> tuple[dict[str, Any], list[str]]:
+    """A connection of connections.toml filled up from the environment; where the two disagree."""
     place, settings, problems = _profile()
     for variable, argument in VARIABLES.items():
         value = os.environ.get(variable)
         if value and str(settings.setdefault(argument, value)) != value:
-            problems.append(
-                f"{variable} differs from {argument} in {place or 'another variable for it'}: unset one"
-            )
+            other = place or "another variable for it"
+            problems.append(f"{variable} differs from {argument} in {other}: unset one")
     return settings, problems
 
 
-def _profile() -> tuple[str, dict, list[str]]:
-    """The place and content of the named or default connection; empty if there is none."""
-    name = os.environ.get(CONNECTION_NAME, "")
-    path = (
-        Path(os.environ.get("SNOWFLAKE_HOME") or Path.home() / ".snowflake").expanduser()
-        / "connections.toml"
-    )
-    found = tomllib.loads(path.read_text()) if path.exists() else {}
-    if (name or "default") not in found:
-        has = ", ".join(found) or "nothing"
-        return (
-            "",
-            {},
-            [f"{CONNECTION_NAME} is {name}, but {path} has {has}: correct or unset it"]
-            if name
-            else [],
-        )
-    _warn_if_open(path)
-    settings = {ALIASES.get(key, key): value for key, value in found[name or "default"].items()}
-    return f"[{name or 'default'}] of {path}", settings, []
+def _profile() -> tuple[str, dict[str, Any], list[str]]:
+    """Place and content of the named or default connection, empty if there is none; problems."""
+    home = Path(os.environ.get("SNOWFLAKE_HOME") or Path.home() / ".snowflake")
+    path = home.expanduser() / "connections.toml"
+    connections = tomllib.loads(path.read_text()) if path.exists() else {}
+    wanted = os.environ.get(CONNECTION_NAME, "")
+    name = wanted or "default"
+    if name in connections:
+        _warn_if_open(path)
+        settings = {ALIASES.get(key, key): value for key, value in connections[name].items()}
+        return f"[{name}] of {path}", settings, []
+    if not wanted:
+        return "", {}, []
+    has = ", ".join(connections) or "nothing"
+    return "", {}, [f"{CONNECTION_NAME} is {name}, but {path} has {has}: correct or unset it"]
 
 
-def _authenticator(settings: dict) -> str:
+def _authenticator(settings: dict[str, Any]) -> str:
+    """The one that is named, or that the credentials imply."""
     named = str(settings.get("authenticator", ""))
-    if named.lower().startswith("https://"):  # an Okta address, whose case counts
+    if _is_okta(named):
         return named
-    return named.upper() or next(
-        (IMPLIED[name] for name in IMPLIED if settings.get(name)), "SNOWFLAKE_JWT"
-    )
+    if named:
+        return named.upper()
+    implied = [IMPLIED[name] for name in IMPLIED if settings.get(name)]
+    return implied[0] if implied else "SNOWFLAKE_JWT"
 
 
-def _problems(settings: dict) -> list[str]:
+def _is_okta(authenticator: str) -> bool:
+    """Whether it is an Okta address, whose case counts."""
+    return authenticator.lower().startswith("https://")
+
+
+def _problems(settings: dict[str, Any]) -> list[str]:
     """What is missing, what does not go together, and what cannot be a value."""
-    authenticator, problems = _authenticator(settings), []
-    okta = authenticator.lower().startswith("https://")
-    if not okta and authenticator not in NEEDED:
+    authenticator = _authenticator(settings)
+    kind = "SNOWFLAKE" if _is_okta(authenticator) else authenticator
+    if kind not in NEEDED:
         return [f"SNOWFLAKE_AUTHENTICATOR is {authenticator}: use one of {', '.join(NEEDED)}"]
-    needed = ("account", *NEEDED["SNOWFLAKE" if okta else authenticator])
-    welcome = WELCOME.get(authenticator, "")
-    if (
-        authenticator == "WORKLOAD_IDENTITY"
-        and str(settings.get("workload_identity_provider")).upper() == "OIDC"
-    ):
-        needed += (welcome,)
-    if missing := [
-        name for name in needed if not any(settings.get(either) for either in name.split("|"))
-    ]:
-        named = ", ".join(_variable(name) for name in missing)
+    needed = ["account", *NEEDED[kind]]
+    welcome = WELCOME.get(kind, "")
+    provider = str(settings.get("workload_identity_provider"))
+    if kind == "WORKLOAD_IDENTITY" and provider.upper() == "OIDC":
+        needed.append(welcome)
+    problems = []
+    missing = [_variable(name) for name in needed if not _has(settings, name)]
+    if missing:
         problems.append(
-            f"{named} not set, which log-in by {authenticator} needs (see SNOWFLAKE_AUTHENTICATOR)"
+            f"{', '.join(missing)} not set, "
+            f"which log-in by {authenticator} needs (see SNOWFLAKE_AUTHENTICATOR)"
         )
-    known = "|".join((*needed, welcome)).split("|")
-    if strange := [_variable(name) for name in IMPLIED if settings.get(name) and name not in known]:
+    known = "|".join([*needed, welcome]).split("|")
+    strange = [_variable(name) for name in IMPLIED if settings.get(name) and name not in known]
+    if strange:
         problems.append(
             f"{', '.join(strange)} does not go with log-in by {authenticator}: unset one of them"
         )
+    return problems + _wrong_values(settings)
+
+
+def _wrong_values(settings: dict[str, Any]) -> list[str]:
+    problems = []
     if settings.get("token") and settings.get("token_file_path"):
         problems.append("SNOWFLAKE_TOKEN and SNOWFLAKE_TOKEN_FILE_PATH are both set: unset one")
     if "snowflakecomputing" in str(settings.get("account", "")):
@@ -150,41 +168,56 @@ def _problems(settings: dict) -> list[str]:
     return problems
 
 
+def _has(settings: dict[str, Any], name: str) -> bool:
+    return any(settings.get(either) for either in name.split("|"))
+
+
 def _variable(name: str) -> str:
     return " or ".join(f"SNOWFLAKE_{either.upper()}" for either in name.split("|"))
 
 
-def _read_files(settings: dict) -> list[str]:
-    """Put the token's text in place of its file's path, and try to open the key; what was wrong."""
+def _read_files(settings: dict[str, Any]) -> list[str]:
+    """Put the token's text in place of its file's path, and try to open the key; problems."""
     problems = []
-    for name in ("private_key_file", "token_file_path"):
+    for name, read in (("private_key_file", _try_key), ("token_file_path", _read_token)):
         if not settings.get(name):
             continue
         path = Path(settings[name]).expanduser()
         try:
-            data = path.read_bytes()
-            _warn_if_open(path)
-            if name == "token_file_path":
-                settings.setdefault("token", data.decode().strip())
-                del settings[name]
-            else:
-                settings[name] = str(path)
-                phrase = settings.get("private_key_file_pwd")
-                load_pem_private_key(data, str(phrase).encode() if phrase else None)
+            read(path, settings)
         except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
-            reason = getattr(error, "strerror", None) or str(error).partition("(")[
-                0
-            ].strip().rstrip(".")
-            remedy = (
-                "; its pass phrase is PRIVATE_KEY_PASSPHRASE" if name == "private_key_file" else ""
-            )
-            problems.append(f"{_variable(name)} is {path}: {reason}{remedy}")
+            problem = f"{_variable(name)} is {path}: {_reason(error)}"
+            if name == "private_key_file":
+                problem += "; its pass phrase is PRIVATE_KEY_PASSPHRASE"
+            problems.append(problem)
     return problems
 
 
+def _try_key(path: Path, settings: dict[str, Any]) -> None:
+    key = path.read_bytes()
+    _warn_if_open(path)
+    settings["private_key_file"] = str(path)
+    phrase = settings.get("private_key_file_pwd")
+    load_pem_private_key(key, str(phrase).encode() if phrase else None)
+
+
+def _read_token(path: Path, settings: dict[str, Any]) -> None:
+    token = path.read_bytes()
+    _warn_if_open(path)
+    settings.setdefault("token", token.decode().strip())
+    del settings["token_file_path"]
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the number and the links in parentheses that may follow it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).partition("(")[0].strip().rstrip(".")
+
+
 def _warn_if_open(path: Path) -> None:
+    """Warn of a secret that others on this machine can read."""
     mode = path.stat().st_mode & 0o777
     if os.name == "posix" and mode & 0o077:
-        warnings.warn(
-            f"{path} is open to others (mode {mode:o}). Close it: chmod 600 {path}", stacklevel=2
-        )
+        message = f"{path} is open to others (mode {mode:o}). Close it: chmod 600 {path}"
+        warnings.warn(message, stacklevel=2)

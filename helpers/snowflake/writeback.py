@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import Error
 
 from helpers import runs
 from helpers.records import FAILURE, WRITTEN, WRITTEN_PREDICTION, sql_columns
 from helpers.snowflake.connection import execute, run_file
 
-REMEDY = "Delete its Parquet part and run notebook 03_run_inference again: it predicts only what is missing."
+REMEDY = (
+    "Delete its Parquet part and run notebook 03_run_inference again: "
+    "it predicts only what is missing."
+)
 
 
 class MismatchError(RuntimeError):
@@ -23,7 +27,12 @@ class MismatchError(RuntimeError):
 
 @dataclass(frozen=True)
 class Counts:
-    """What a write-back found and did, in images."""
+    """What a write-back found and did, in images.
+
+    >>> counts = Counts(9, staged=9, updated=6, unchanged=2, unmatched=["a.jpg"], failures=0)
+    >>> print(counts)
+    9 predictions, 9 staged: 6 updated, 2 unchanged, 1 unmatched; 0 failures recorded
+    """
 
     predictions: int  # in the run's Parquet parts
     staged: int  # of them, each image once
@@ -35,17 +44,21 @@ class Counts:
     def __str__(self) -> str:
         done = f"{self.updated} updated" if self.updated else "nothing to change"
         return (
-            f"{self.predictions} predictions, {self.staged} staged: {done}, {self.unchanged} unchanged, "
-            f"{len(self.unmatched)} unmatched; {self.failures} failures recorded"
+            f"{self.predictions} predictions, {self.staged} staged: {done}, "
+            f"{self.unchanged} unchanged, {len(self.unmatched)} unmatched; "
+            f"{self.failures} failures recorded"
         )
 
 
-def write_back(connection, run: runs.Run, target: str = "CLOTHING_TEST") -> Counts:
+def write_back(
+    connection: SnowflakeConnection, run: runs.Run, target: str = "CLOTHING_TEST"
+) -> Counts:
     """Write the run's predictions to `target`, the log and the failures in one transaction.
 
-    target: a table of the current schema, in its own case. Raises ValueError if the run has something that must not
-    be written, MismatchError if the numbers disagree; either leaves the tables as they were. Safe to repeat, also
-    after a COMMIT of which nobody knows whether it arrived: what is written already is found.
+    target: a table of the current schema, in its own case. Raises ValueError if the run has
+    something that must not be written, MismatchError if the numbers disagree; either leaves the
+    tables as they were. Safe to repeat, also after a COMMIT of which nobody knows whether it
+    arrived: what is written already is found.
     """
     inference, n_predictions, n_failures = check(run)
     name = "STAGED_" + re.sub(r"\W", "_", run.name, flags=re.ASCII).upper()
@@ -58,25 +71,21 @@ def write_back(connection, run: runs.Run, target: str = "CLOTHING_TEST") -> Coun
         updated = int(results["merged"].iloc[0, 0])
         n_logged = int(results["logged"].iloc[0, 0])
         unmatched = results["replaced"].iloc[:, 0].tolist()
-        if (
-            len(unmatched) + n_logged != n_staged
-        ):  # images that are gone, or a run that was written before
+        if n_logged != n_staged - len(unmatched):  # images are gone, or were written before
             unmatched += _without_row(connection, run, names)
-        recorded = execute(
-            connection, "select count(*) from clothing_failure where run = %s", (run.name,)
-        )[0][0]
         matched = n_staged - len(unmatched)
+        recorded = _recorded_failures(connection, run)
         if updated > matched or n_logged > matched or recorded < n_failures:
             raise MismatchError(
-                f"Run {run.name}: {matched} of {n_staged} staged images have a row in {target}, but {updated} were "
-                f"updated, {n_logged} logged, {recorded} of {n_failures} failures recorded. Nothing was written. Look "
-                f"for images that are in {target} twice, and run notebook 05_write_back again."
+                f"Run {run.name}: {matched} of {n_staged} staged images have a row in {target}, "
+                f"but {updated} were updated, {n_logged} logged, "
+                f"{recorded} of {n_failures} failures recorded. Nothing was written. "
+                f"Look for images that are in {target} twice, and run notebook 05_write_back again."
             )
         execute(connection, "commit")
     except BaseException:
-        with suppress(
-            Error
-        ):  # a lost connection: the server itself rolls back and drops what is temporary
+        # fails for a lost connection: the server itself rolls back and drops what is temporary
+        with suppress(Error):
             execute(connection, "rollback")
             unstage(connection, name)
         raise
@@ -85,31 +94,36 @@ def write_back(connection, run: runs.Run, target: str = "CLOTHING_TEST") -> Coun
 
 
 def check(run: runs.Run) -> tuple[dict, int, int]:
-    """The content of inference.json, predictions and failures of a finished run, from the parts' own headers.
+    """The content of inference.json, number of predictions and of failures of a finished run.
 
-    Raises ValueError for an empty run, a part that is cut off or has other columns, or a number that disagrees.
+    The numbers come from the parts' own headers. Raises ValueError for an empty run, a part that
+    is cut off or has other columns, or a number that disagrees.
     """
     runs.require_predictions(run)
     inference = json.loads((run.folder / "inference.json").read_text())
     counts = [sum(_rows(path, columns) for path in paths) for columns, paths in _parts(run)]
     if not any(counts):
         raise ValueError(
-            f"Run {run.name} is empty: no prediction, no failure. Run notebook 03_run_inference first."
+            f"Run {run.name} is empty: no prediction, no failure. "
+            "Run notebook 03_run_inference first."
         )
     said = [inference["predicted"], inference["failed"]]
     if counts != said:
         raise ValueError(
-            f"Run {run.name} has {counts} predictions and failures in {run.folder}, inference.json says {said}. "
+            f"Run {run.name} has {counts} predictions and failures in {run.folder}, "
+            f"inference.json says {said}. "
             "Run notebook 03_run_inference again: it predicts only what is missing."
         )
-    return inference, *counts
+    n_predictions, n_failures = counts
+    return inference, n_predictions, n_failures
 
 
-def stage(connection, name: str, run: runs.Run, inference: dict) -> int:
-    """Load the run's parts into temporary tables `name` and `name`_FAILURES; how many images there are, each once.
+def stage(connection: SnowflakeConnection, name: str, run: runs.Run, inference: dict) -> int:
+    """Load the run's parts into temporary tables `name` and `name`_FAILURES.
 
-    PUT and COPY INTO take the parts as they are: this process never holds the predictions. Raises ValueError that
-    names the first image whose prediction must not be written.
+    Returns how many images there are, each once. PUT and COPY INTO take the parts as they are:
+    this process never holds the predictions. Raises ValueError that names the first image whose
+    prediction must not be written.
     """
     execute(connection, f"create or replace temporary stage {name}")
     for table, (columns, parts) in zip((name, f"{name}_FAILURES"), _parts(run), strict=True):
@@ -130,14 +144,11 @@ def stage(connection, name: str, run: runs.Run, inference: dict) -> int:
     return execute(connection, f"select count(*) from {name}")[0][0]
 
 
-def unstage(connection, name: str) -> None:
+def unstage(connection: SnowflakeConnection, name: str) -> None:
     """Drop what `stage` made."""
-    for thing in (
-        f"table if exists {name}",
-        f"table if exists {name}_FAILURES",
-        f"stage if exists {name}",
-    ):
-        execute(connection, f"drop {thing}")
+    execute(connection, f"drop table if exists {name}")
+    execute(connection, f"drop table if exists {name}_FAILURES")
+    execute(connection, f"drop stage if exists {name}")
 
 
 def _parts(run: runs.Run) -> list[tuple[pa.Schema, list[Path]]]:
@@ -163,58 +174,79 @@ def _rows(path: Path, columns: pa.Schema) -> int:
         return part.metadata.num_rows
 
 
-def _refuse_wrong(connection, name: str, inference: dict) -> None:
-    """NaN is greater than every number, so BETWEEN refuses it."""
-    classes, digest = inference["classes"], inference["model_digest"]
-    right = " and ".join(f"{column} is not null" for column in WRITTEN)
-    right += f" and confidence between 0 and 1 and model_digest = %s and type in ({', '.join(['%s'] * len(classes))})"
+def _refuse_wrong(connection: SnowflakeConnection, name: str, inference: dict) -> None:
+    """Raises ValueError that names the first image whose prediction must not be written."""
+    classes = inference["classes"]
+    digest = inference["model_digest"]
+    conditions = [f"{column} is not null" for column in WRITTEN]
+    conditions += [
+        "confidence between 0 and 1",  # NaN is not: to Snowflake it is greater than every number
+        "model_digest = %s",
+        f"type in ({', '.join(['%s'] * len(classes))})",
+    ]
     wrong = execute(
         connection,
-        f"select relative_path, type, confidence, model_digest from {name} where not coalesce({right}, false) limit 1",
+        f"select relative_path, type, confidence, model_digest from {name} "
+        f"where not coalesce({' and '.join(conditions)}, false) limit 1",
         (digest, *classes),
     )
     if wrong:
         path, kind, confidence, model = wrong[0]
         raise ValueError(
-            f"{path}: type {kind!r}, confidence {confidence}, model {model} must not be written; wanted are one of "
-            f"{', '.join(classes)}, a number from 0 to 1, {digest}, and no empty column. {REMEDY}"
+            f"{path}: type {kind!r}, confidence {confidence}, model {model} must not be written; "
+            f"wanted are one of {', '.join(classes)}, a number from 0 to 1, {digest}, "
+            f"and no empty column. {REMEDY}"
         )
 
 
-def _keep_one(connection, name: str) -> None:
+def _keep_one(connection: SnowflakeConnection, name: str) -> None:
     """Each image once. Raises ValueError that names an image with two predictions."""
     double = f"select relative_path from {name} group by relative_path having count(*) > 1"
     if not execute(connection, f"{double} limit 1"):
         return
     differing = execute(
         connection,
-        f"select relative_path, listagg(distinct type || ' ' || confidence, ', ') from {name} group by relative_path "
-        "having count(distinct etag || ' ' || size || ' ' || type || ' ' || confidence) > 1 order by 1 limit 1",
+        "select relative_path, listagg(distinct type || ' ' || confidence, ', ') "
+        f"from {name} group by relative_path "
+        "having count(distinct etag || ' ' || size || ' ' || type || ' ' || confidence) > 1 "
+        "order by 1 limit 1",
     )
     if differing:
-        raise ValueError(
-            f"{differing[0][0]} has two predictions in this run ({differing[0][1]}). {REMEDY}"
-        )
+        path, predictions = differing[0]
+        raise ValueError(f"{path} has two predictions in this run ({predictions}). {REMEDY}")
     once = "qualify row_number() over (partition by relative_path order by predicted_at desc) = 1"
     execute(connection, f"create or replace temporary table {name} as select * from {name} {once}")
 
 
-def _without_row(connection, run: runs.Run, names: dict[str, str]) -> list[str]:
-    """Staged paths that have no row in the target. Raises MismatchError for one that has, and is not in the log."""
+def _without_row(
+    connection: SnowflakeConnection, run: runs.Run, names: dict[str, str]
+) -> list[str]:
+    """Staged paths that have no row in the target.
+
+    Raises MismatchError for one that has a row, and is not in the log.
+    """
     rows = execute(
         connection,
         f"select s.relative_path, t.file_url is not null from {names['staged']} as s "
         f"left join {names['target']} as t on t.file_url = s.file_url and t.size = s.size "
-        "left join clothing_prediction_log as l on l.run = %s and l.relative_path = s.relative_path "
-        "and l.etag = s.etag and l.predicted_at = s.predicted_at where t.file_url is null or l.run is null order by 1",
+        "left join clothing_prediction_log as l "
+        "on l.run = %s and l.relative_path = s.relative_path "
+        "and l.etag = s.etag and l.predicted_at = s.predicted_at "
+        "where t.file_url is null or l.run is null order by 1",
         (run.name,),
     )
     lost = [path for path, has_row in rows if has_row]
     if lost:
         raise MismatchError(
-            f"{len(lost)} predictions did not arrive, {lost[0]} first. Nothing was written; run again."
+            f"{len(lost)} predictions did not arrive, {lost[0]} first. "
+            "Nothing was written; run again."
         )
     return [path for path, _ in rows]
+
+
+def _recorded_failures(connection: SnowflakeConnection, run: runs.Run) -> int:
+    counting = "select count(*) from clothing_failure where run = %s"
+    return execute(connection, counting, (run.name,))[0][0]
 
 
 def _quoted(name: str) -> str:

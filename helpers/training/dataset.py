@@ -1,11 +1,13 @@
-"""Labelled images as a PyTorch dataset: from a local folder, or whatever else can be read by an index."""
+"""Labelled images as a PyTorch dataset, read by several threads and kept decoded in a cache."""
 
+import copy
 import hashlib
 import os
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,37 +19,51 @@ from helpers.folders import image_files, label_of
 from helpers.images import ImageError, decode, shrink
 
 
-class LabelledImages(Dataset):
-    """Images whose lowest folder names their class; each item is (transform(image), target_transform(label)).
+class ImageFile(NamedTuple):
+    """One file of a data set."""
 
-    cache: folder for decoded images, shrunk to `side` pixels on the shorter side, so that later epochs read
-    neither network nor JPEG; None keeps none. on_error: "skip" leaves a broken image out of its batch with a
-    warning and an entry in `broken` (path to reason); "raise" raises ImageError with the path.
+    path: str  # below the data set's folder or stage; its lowest folder is the label
+    size: int  # bytes
+    key: str  # changes with the content: names the file in the cache
+
+
+class LabelledImages(Dataset):
+    """Images whose lowest folder names their class, as (transform(image), target_transform(label)).
+
+    cache: folder for decoded images, shrunk to `side` pixels on the shorter side, so that later
+    epochs read neither network nor JPEG; None keeps none. on_error: "skip" leaves a broken image
+    out of its batch with a warning and an entry in `broken` (path to reason); "raise" raises
+    ImageError with the path.
     """
 
     def __init__(
         self,
-        files,
-        transform=None,
-        target_transform=None,
-        side=256,
-        cache=None,
-        on_error="skip",
-        threads=8,
+        files: Sequence[ImageFile],
+        transform: Callable[[Tensor], Any] | None = None,
+        target_transform: Callable[[int], Any] | None = None,
+        side: int = 256,
+        cache: Path | str | None = None,
+        on_error: str = "skip",
+        threads: int = 8,
     ):
         if on_error not in ("skip", "raise"):
             raise ValueError(f'on_error is {on_error!r}. Use "skip" or "raise".')
-        self.paths = [path for path, _, _ in files]
-        self.sizes = {path: size for path, size, _ in files}
-        self._keys = [f"{key}-{size}-{side}" for _, size, key in files]
+        self.paths = [file.path for file in files]
+        self.sizes = {file.path: file.size for file in files}
+        self._keys = [f"{file.key}-{file.size}-{side}" for file in files]
         names = [label_of(path) for path in self.paths]
         self.classes = sorted(set(names))
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
         self.labels = torch.tensor([self.class_to_idx[name] for name in names])
-        self.transform, self.target_transform = transform, target_transform
-        self.side, self.cache, self.on_error, self.threads = side, cache, on_error, threads
+        self.transform = transform
+        self.target_transform = target_transform
+        self.side = side
+        self.cache = cache
+        self.on_error = on_error
+        self.threads = threads
         self.broken: dict[str, str] = {}
-        self._pool, self._pid = None, os.getpid()
+        self._pool: ThreadPoolExecutor | None = None
+        self._pid: int | None = os.getpid()
 
     def read(self, index: int) -> bytes:
         """The file's bytes. Raises ImageError."""
@@ -57,15 +73,19 @@ class LabelledImages(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple:
-        image, label = self.load(index), int(self.labels[index])
-        image = self.transform(image) if self.transform else image
-        return image, self.target_transform(label) if self.target_transform else label
+        image = self.load(index)
+        label = int(self.labels[index])
+        if self.transform:
+            image = self.transform(image)
+        if self.target_transform:
+            label = self.target_transform(label)
+        return image, label
 
     def __getitems__(self, indices: list[int]) -> list[tuple]:
-        """What a DataLoader calls for a batch: the items fetched side by side, broken ones left out."""
+        """What a DataLoader calls for a batch: items fetched side by side, broken ones left out."""
         return [item for _, item in self.map(self.__getitem__, indices)]
 
-    def map(self, function: Callable, indices: list[int]) -> list[tuple]:
+    def map(self, function: Callable[[int], Any], indices: list[int]) -> list[tuple[int, Any]]:
         """(index, function(index)) of each image that can be read, fetched by several threads."""
         if self._pid != os.getpid():
             self.after_fork()
@@ -73,30 +93,33 @@ class LabelledImages(Dataset):
             # one compute thread each: together they fill the cores, and must not multiply them
             self._pool = ThreadPoolExecutor(self.threads, "images", torch.set_num_threads, (1,))
         self.prepare(indices)
-        results = [(index, self._pool.submit(function, index)) for index in indices]
+        futures = [(index, self._pool.submit(function, index)) for index in indices]
         return [
-            (index, future.result()) for index, future in results if self._usable(index, future)
+            (index, future.result()) for index, future in futures if self._usable(index, future)
         ]
 
     def prepare(self, indices: list[int]) -> None:
         """Called once before a batch is read."""
 
     def after_fork(self) -> None:
-        """Called in a forked DataLoader worker, to which the parent's threads did not come along."""
-        self._pool, self._pid = None, os.getpid()
+        """Called in a forked DataLoader worker, to which the parent's threads did not come."""
+        self._pool = None
+        self._pid = os.getpid()
 
-    def _usable(self, index: int, future) -> bool:
+    def _usable(self, index: int, future: Future) -> bool:
+        """Whether the image could be read; another error than ImageError comes with the result."""
         error = future.exception()
-        if isinstance(error, ImageError) and self.on_error == "skip":
-            if self.paths[index] not in self.broken:
-                warnings.warn(f"{self.paths[index]} is left out: {error}", stacklevel=2)
-            self.broken[self.paths[index]] = str(error)
-            return False
-        return True
+        if not isinstance(error, ImageError) or self.on_error == "raise":
+            return True
+        path = self.paths[index]
+        if path not in self.broken:
+            warnings.warn(f"{path} is left out: {error}", stacklevel=3)
+        self.broken[path] = str(error)
+        return False
 
     def load(self, index: int) -> Tensor:
         """(3, H, W) uint8, its shorter side at most `side`. Raises ImageError with the path."""
-        entry = self._cache_entry(index)
+        entry = self.cache_entry(index)
         if entry and entry.exists():
             try:
                 return torch.from_numpy(np.load(entry))
@@ -107,14 +130,27 @@ class LabelledImages(Dataset):
         except ImageError as error:
             raise ImageError(f"{self.paths[index]}: {error.reason}", error.attempts) from None
         if entry:
-            _write_array(entry, image.numpy())
+            with written_whole(entry) as unfinished, unfinished.open("wb") as file:
+                np.save(file, image.numpy())
         return image
 
-    def _cache_entry(self, index: int) -> Path | None:
+    def cache_entry(self, index: int) -> Path | None:
+        """Where the decoded image is kept, whether or not it is there yet; None without a cache."""
         if self.cache is None:
             return None
         name = hashlib.sha256(self._keys[index].encode()).hexdigest()
         return Path(self.cache) / name[:2] / f"{name}.npy"
+
+    def subset(self, indices: Sequence[int]) -> Self:
+        """The same data set with only these images; its classes stay, also where none is left."""
+        chosen = copy.copy(self)
+        chosen.paths = [self.paths[index] for index in indices]
+        chosen.sizes = {path: self.sizes[path] for path in chosen.paths}
+        chosen._keys = [self._keys[index] for index in indices]
+        chosen.labels = self.labels[list(indices)]
+        chosen.broken = {}
+        chosen._pool = None
+        return chosen
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_pool": None, "_pid": None}
@@ -123,19 +159,15 @@ class LabelledImages(Dataset):
 class ImageFolder(LabelledImages):
     """The images of a local folder <class>/<file>."""
 
-    def __init__(self, folder: Path, **options):
+    def __init__(self, folder: Path, **options: Any):
         self.folder = Path(folder).resolve()
-        paths = [path.relative_to(self.folder).as_posix() for path in image_files(self.folder)]
-        stats = [(path, (self.folder / path).stat()) for path in paths]
-        super().__init__(
-            [(p, s.st_size, f"{self.folder}/{p}@{s.st_mtime_ns}") for p, s in stats], **options
-        )
+        super().__init__([self._described(path) for path in image_files(self.folder)], **options)
+
+    def _described(self, path: Path) -> ImageFile:
+        status = path.stat()
+        key = f"{path}@{status.st_mtime_ns}"
+        return ImageFile(path.relative_to(self.folder).as_posix(), status.st_size, key)
 
     def read(self, index: int) -> bytes:
+        """The file's bytes."""
         return (self.folder / self.paths[index]).read_bytes()
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    """Whole or not at all, so that a killed process leaves no half image behind."""
-    with written_whole(path) as unfinished, unfinished.open("wb") as file:
-        np.save(file, array)

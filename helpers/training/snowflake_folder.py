@@ -7,21 +7,40 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
+
+from snowflake.connector import SnowflakeConnection
+from torch import Tensor
 
 from helpers.images import Downloader, UrlExpired
 from helpers.snowflake.connection import backend_of, connect, execute
 from helpers.snowflake.listing import list_files, sign_urls
-from helpers.training.dataset import LabelledImages
+from helpers.training.dataset import ImageFile, LabelledImages
 
 SIGNED_AHEAD = 4000  # URLs signed at once, well before they are all needed
+KEPT_SHARE = 0.8  # of its life, for which a signed URL is used
+# a process of its own, which gets its work on standard input and answers on standard output
+SIGNER = """
+import pickle, sys
+connect, sign_urls, paths = pickle.load(sys.stdin.buffer)
+pickle.dump(sign_urls(connect(), paths=paths), sys.stdout.buffer)
+"""
+
+
+class SignedUrl(NamedTuple):
+    """A URL, and the monotonic time in seconds at which it counts as old."""
+
+    url: str
+    old_at: float
 
 
 class SnowflakeImageFolder(LabelledImages):
     """The images that a table lists and a stage holds, read through signed URLs.
 
-    table_name has `relative_path_col` and SIZE; the ETAG comes from the stage's directory table. URLs live
-    `url_seconds` and are signed a batch at a time, anew when they are old or refused. What is pickled for
-    DataLoader workers holds no connection: a worker that must sign calls `reconnect`.
+    table_name has `relative_path_col` and SIZE; the ETAG comes from the stage's directory table.
+    URLs live `url_seconds` and are signed a batch at a time, anew when they are old or refused.
+    What is pickled for DataLoader workers holds no connection: a worker that must sign calls
+    `reconnect`.
     """
 
     def __init__(
@@ -29,71 +48,72 @@ class SnowflakeImageFolder(LabelledImages):
         table_name: str,
         relative_path_col: str,
         stage: str,
-        connection,
-        transform=None,
+        connection: SnowflakeConnection,
+        transform: Callable[[Tensor], Any] | None = None,
         *,
-        reconnect: Callable | None = None,
+        reconnect: Callable[[], SnowflakeConnection] | None = None,
         url_seconds: int = 3600,
         downloader: Downloader | None = None,
-        **options,
+        **options: Any,
     ):
-
-        super().__init__(
-            list_files(connection, table_name, relative_path_col, stage), transform, **options
-        )
-        if not self.paths:
+        listed = list_files(connection, table_name, relative_path_col, stage)
+        if not listed:
             raise ValueError(
                 f"Table {table_name} lists no images. Run notebook 01_set_up_snowflake first."
             )
-        self.stage, self.url_seconds = stage, url_seconds
+        super().__init__([ImageFile(*file) for file in listed], transform, **options)
+        self.stage = stage
+        self.url_seconds = url_seconds
         self._sign_urls = partial(sign_urls, stage=stage, seconds=url_seconds)
         database = execute(connection, "select current_database()")[0][0]
         self._reconnect = reconnect or partial(connect, backend_of(connection), database)
-        self._connection, self._download = connection, downloader or Downloader()
-        self._urls: dict[
-            str, tuple[str, float]
-        ] = {}  # path -> URL, monotonic time at which it counts as old
+        self._connection: SnowflakeConnection | None = connection
+        self._download = downloader or Downloader()
+        self._urls: dict[str, SignedUrl] = {}
         self._lock = threading.Lock()
 
     def prepare(self, indices: list[int]) -> None:
-        now = time.monotonic()
-        wanted = [i for i in indices if not ((entry := self._cache_entry(i)) and entry.exists())]
-        old = [self.paths[i] for i in wanted if self._urls.get(self.paths[i], ("", 0))[1] < now]
-        if old:  # the rest of the chunk comes along, for a small data set all
-            more = [path for path in self.paths if self._urls.get(path, ("", 0))[1] < now][
-                :SIGNED_AHEAD
-            ]
-            self._sign(list(dict.fromkeys(old + more)))
+        """Sign what the batch needs, and what comes next; of a small data set all."""
+        wanted = [self.paths[index] for index in indices if not self._is_cached(index)]
+        needed = [path for path in wanted if self._is_old(path)]
+        if needed:
+            ahead = [path for path in self.paths if self._is_old(path)][:SIGNED_AHEAD]
+            self._sign(list(dict.fromkeys(needed + ahead)))
 
     def read(self, index: int) -> bytes:
+        """The file's bytes, through its signed URL. Raises ImageError."""
         path = self.paths[index]
         if path not in self._urls:
             self._sign([path])
         try:
-            return self._download(self._urls[path][0])[0]
+            return self._download(self._urls[path].url)[0]
         except UrlExpired:
             self._sign([path])
-            return self._download(self._urls[path][0])[0]
+            return self._download(self._urls[path].url)[0]
 
     def after_fork(self) -> None:
-        # the connector's own threads did not come along either: in a fork any call of it waits for ever
+        """Called in a forked DataLoader worker."""
+        # the connector's own threads did not come along: in a fork any call of it waits for ever
         forked = self._pid is not None
         super().after_fork()
         if forked:
-            self._lock, self._sign_urls = (
-                threading.Lock(),
-                partial(_sign_in_new_process, self._reconnect, self._sign_urls),
-            )
+            self._lock = threading.Lock()
+            self._sign_urls = partial(_sign_in_new_process, self._reconnect, self._sign_urls)
+
+    def _is_cached(self, index: int) -> bool:
+        entry = self.cache_entry(index)
+        return entry is not None and entry.exists()
+
+    def _is_old(self, path: str) -> bool:
+        return path not in self._urls or self._urls[path].old_at < time.monotonic()
 
     def _sign(self, paths: list[str]) -> None:
         with self._lock:
             if self._connection is None:
                 self._connection = self._reconnect()
-            old_at = time.monotonic() + 0.8 * self.url_seconds
-            self._urls |= {
-                p: (url, old_at)
-                for p, url in zip(paths, self._sign_urls(self._connection, paths=paths))
-            }
+            old_at = time.monotonic() + KEPT_SHARE * self.url_seconds
+            urls = self._sign_urls(self._connection, paths=paths)
+            self._urls |= {path: SignedUrl(url, old_at) for path, url in zip(paths, urls)}
 
     def __getstate__(self) -> dict:
         return super().__getstate__() | {"_connection": None, "_lock": None, "_download": None}
@@ -103,13 +123,13 @@ class SnowflakeImageFolder(LabelledImages):
 
 
 def _sign_in_new_process(
-    reconnect: Callable, sign_urls: Callable, _connection, paths: list[str]
+    reconnect: Callable[[], SnowflakeConnection],
+    sign: Callable[..., list[str]],
+    _connection: SnowflakeConnection | None,
+    paths: list[str],
 ) -> list[str]:
     """URLs signed by a process that may use the connector; costs a few seconds a call."""
-    code = "import pickle, sys; c, s, p = pickle.load(sys.stdin.buffer); pickle.dump(s(c(), paths=p), sys.stdout.buffer)"
-    job = pickle.dumps((reconnect, sign_urls, paths))
-    return pickle.loads(
-        subprocess.run(
-            [sys.executable, "-c", code], input=job, capture_output=True, check=True
-        ).stdout
-    )
+    job = pickle.dumps((reconnect, sign, paths))
+    command = [sys.executable, "-c", SIGNER]
+    answer = subprocess.run(command, input=job, capture_output=True, check=True)
+    return pickle.loads(answer.stdout)

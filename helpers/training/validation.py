@@ -1,4 +1,4 @@
-"""Validation."""
+"""Judge a network on images that it was not trained on, while they are read in the background."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,38 +14,57 @@ from helpers.training.dataset import LabelledImages
 
 
 @torch.inference_mode()
-def logits_of(model: Classifier, data: LabelledImages, indices: list[int], batch_size: int = 64):
-    """Logits (N, n_classes) and labels (N,) of the images that can be read, on the CPU."""
-    device, results, model = next(model.parameters()).device, [], model.eval()
+def logits_of(
+    model: Classifier, data: LabelledImages, indices: list[int], batch_size: int = 64
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, n_classes) and labels (N,) of the images that can be read, on the CPU.
+
+    Raises ValueError if none can.
+    """
+    model.eval()
+    device = model.mean.device
+    logits, labels = [], []
+
+    def load(batch: list[int]) -> list[tuple[int, Tensor]]:
+        return data.map(lambda index: model.prepare(data.load(index)), batch)
+
     batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-    load = lambda batch: data.map(lambda index: model.prepare(data.load(index)), batch)  # noqa: E731
     for items in prefetched(batches, load):
         if items:
-            logits = model(torch.stack([image for _, image in items]).to(device)).cpu()
-            results.append((logits, data.labels[[index for index, _ in items]]))
-    if not results:
-        raise ValueError(
-            f"None of {len(indices)} images could be read: {dict(islice(data.broken.items(), 3))}"
-        )
-    return torch.cat([logits for logits, _ in results]), torch.cat(
-        [labels for _, labels in results]
-    )
+            images = torch.stack([image for _, image in items])  # (B, 3, S, S) uint8
+            logits.append(model(images.to(device)).cpu())
+            labels.append(data.labels[[index for index, _ in items]])
+    if not logits:
+        reasons = dict(islice(data.broken.items(), 3))
+        raise ValueError(f"None of {len(indices)} images could be read: {reasons}")
+    return torch.cat(logits), torch.cat(labels)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature in [0.1, 10] that makes the probabilities likeliest (Guo et al. 2017).
 
-    As if one image more were wrong (Platt 1999): a few images that are all right do not prove certainty.
+    As if one image more were wrong (Platt 1999): a few images that are all right do not prove
+    certainty. logits: (N, n_classes), labels: (N,).
+
+    >>> sure_but_often_wrong = 10 * torch.eye(2)[[0, 0, 0, 1]]
+    >>> fit_temperature(sure_but_often_wrong, torch.tensor([0, 0, 1, 1])) > 5
+    True
     """
-    candidates, doubt = torch.logspace(-1, 1, 401, dtype=torch.float64), 1 / (len(labels) + 2)
+    candidates = torch.logspace(-1, 1, 401, dtype=torch.float64)
+    doubt = 1 / (len(labels) + 2)
     losses = [
-        cross_entropy(logits.double() / t, labels, label_smoothing=doubt).item() for t in candidates
+        cross_entropy(logits.double() / temperature, labels, label_smoothing=doubt).item()
+        for temperature in candidates
     ]
     return candidates[losses.index(min(losses))].item()
 
 
 def prefetched(jobs: Iterable, load: Callable, depth: int = 2) -> Iterator:
-    """load(job) of each job in order, the next `depth` running in a thread while the caller computes."""
+    """load(job) of each job in order; the next `depth` run in a thread while the caller computes.
+
+    >>> list(prefetched([1, 2, 3], lambda job: 10 * job))
+    [10, 20, 30]
+    """
     jobs = iter(jobs)
     with ThreadPoolExecutor(1, "prefetch") as pool:
         waiting = deque(pool.submit(load, job) for job in islice(jobs, depth))

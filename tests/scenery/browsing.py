@@ -1,7 +1,7 @@
 """What the browser tests share: the system's Chromium, and a place for screenshots."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -21,13 +21,13 @@ SCREENSHOTS = PROJECT_ROOT / "runs" / "screenshots"
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium() -> Generator[Browser, None, None]:
     """A running browser."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
+    found = [program for program in PROGRAMS if shutil.which(program)]
+    if not found:
         unavailable("Chromium is missing. Install it: make chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=OPTIONS)
+        browser = playwright.chromium.launch(executable_path=shutil.which(found[0]), args=OPTIONS)
         yield browser
         browser.close()
 

@@ -22,14 +22,14 @@ def commands(page: Path) -> list[str]:
 
 
 def copy_project(folder: Path) -> Path:
-    """A reader's own copy, with this environment as its .venv and nothing in it that a run left behind."""
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
-    )
+    """A reader's own copy, with this environment as its .venv and nothing that a run left."""
+    command = ["git", "ls-files"]
+    listed = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
-        if (PROJECT_ROOT / name).exists():
+        source = PROJECT_ROOT / name
+        if source.exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT_ROOT / name, folder / name)
+            shutil.copy2(source, folder / name)
     (folder / ".venv").symlink_to(PROJECT_ROOT / ".venv")
     return folder
 

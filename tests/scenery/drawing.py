@@ -1,4 +1,4 @@
-"""Tiny labelled images for tests: each class has a colour of its own, so that a few steps of training learn it."""
+"""Tiny labelled images for tests: each class has a colour of its own, which is soon learnt."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ COLOURS = {"hat": (200, 40, 40), "shirt": (40, 200, 40), "t-shirt": (40, 40, 200
 
 
 def draw_folder(folder: Path, n: int = 12, size: int = 40, colours: dict = COLOURS) -> Path:
-    """`n` noisy JPEGs a class in folder/<class>/."""
+    """`n` noisy JPEGs of about `size` pixels a class, in folder/<class>/."""
     rng = np.random.default_rng(0)
     for name, colour in colours.items():
         (folder / name).mkdir(parents=True)

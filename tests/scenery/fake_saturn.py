@@ -1,4 +1,4 @@
-"""Saturn Cloud's HTTP interface, as far as dask-saturn calls it, in front of real Dask processes."""
+"""Saturn Cloud's HTTP interface, as far as dask-saturn calls it, before real Dask processes."""
 
 import json
 import threading
@@ -16,15 +16,18 @@ DEFAULT_WORKERS = 1  # what the recipe of the resource says
 class FakeSaturn:
     """One resource's Dask cluster.
 
-    pending: how often it answers that it is starting. error: what is wrong with the resource. machines: for workers.
-    authority: signs the certificates of clients outside of Saturn Cloud. refused: calls that fail. calls: method and
-    path of all requests.
+    authority: signs the certificates of clients outside of Saturn Cloud.
     """
 
     def __init__(self, cluster: RemoteCluster, token: str, authority: Authority | None = None):
-        self.cluster, self.token, self.authority = cluster, token, authority
-        self.pending, self.error, self.machines, self.refused = 0, "", 4, set()
-        self.calls: list[str] = []
+        self.cluster = cluster
+        self.token = token
+        self.authority = authority
+        self.pending = 0  # how often it answers that it is starting
+        self.error = ""  # what is wrong with the resource
+        self.machines = 4  # for workers
+        self.refused: set[str] = set()  # calls that fail
+        self.calls: list[str] = []  # method and path of all requests
         handler = type("Handler", (_Handler,), {"saturn": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
@@ -47,22 +50,26 @@ class FakeSaturn:
             self.cluster.scale(min(json.loads(body)["n"], self.machines))
         if call == f"POST {ROOT}/{ID}/close":
             self.cluster.close()
+        answers = self._answers()
+        if call not in answers:
+            return 404, {"message": f"there is no {call}"}
+        return 200, answers[call]
+
+    def _answers(self) -> dict[str, dict]:
+        """Of the calls that always have the same."""
+        sizes = [{"name": "large", "display": "Large"}]
+        links = {
+            "dashboard_link": self.cluster.dashboard,
+            "scheduler_address": self.cluster.address,
+        }
         status = "running" if self.cluster.scheduler else "closed"
-        answers = {
-            f"GET {ROOT}/info": {
-                "server_options": {"size": [{"name": "large", "display": "Large"}]}
-            },
-            f"GET {ROOT}/{ID}/info": {
-                "dashboard_link": self.cluster.dashboard,
-                "scheduler_address": self.cluster.address,
-            },
+        return {
+            f"GET {ROOT}/info": {"server_options": {"size": sizes}},
+            f"GET {ROOT}/{ID}/info": links,
             f"GET {ROOT}/{ID}/status": {"status": status},
             f"POST {ROOT}/{ID}/scale": {},
             f"POST {ROOT}/{ID}/close": {},
         }
-        return (
-            (200, answers[call]) if call in answers else (404, {"message": f"there is no {call}"})
-        )
 
     def _start(self, asked: dict) -> dict:
         if self.error:
@@ -75,6 +82,7 @@ class FakeSaturn:
         return {"status": "ready", "id": ID}
 
     def _signed(self, body: bytes) -> bytes:
+        assert self.authority, "a client came from outside of Saturn Cloud"
         request = x509.load_pem_x509_csr(body)
         certificate = self.authority.sign(request.subject, request.public_key())
         return self.authority.pem(certificate) + self.authority.pem(self.authority.certificate)
@@ -91,13 +99,14 @@ class _Handler(BaseHTTPRequestHandler):
             status, content = self.saturn.answer(call, body)
         else:
             status, content = 401, {"message": "the token is not valid"}
-        content = content if isinstance(content, bytes) else json.dumps(content).encode()
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(data)
 
-    do_GET = do_POST = _answer
+    do_GET = _answer
+    do_POST = _answer
 
-    def log_message(self, *_) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Quiet."""

@@ -1,4 +1,4 @@
-"""An image server that misbehaves on demand: signed URLs over a folder, with errors, cuts and expiry."""
+"""An image server that misbehaves on demand: signed URLs, with errors, cuts and expiry."""
 
 import hashlib
 import random
@@ -13,26 +13,35 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 class FaultyServer:
     """Serves `folder` on a free port of the loopback interface; use as a context manager.
 
-    busy, cut: shares (0 to 1) of the requests that are answered with `busy_status`, or cut off half-way. Which ones
-    is drawn from the path and the number of the request for it, so that two runs meet the same faults. stalled:
-    how many requests for each path send half of the body and then nothing until the server ends.
+    busy, cut: shares (0 to 1) of the requests that are answered with `busy_status`, or cut off
+    half-way. Which ones is drawn from the path and the number of the request for it, so that two
+    runs meet the same faults. stalled: how many requests for each path send half of the body and
+    then nothing until the server ends.
     """
 
     SECRET = "signature-that-must-not-leak"
 
     def __init__(
-        self, folder: Path, busy: float = 0, cut: float = 0, url_seconds: float = 3600, delay_s: float = 0,
-        busy_status: int = 503, stalled: int = 0,
-    ):  # fmt: skip
-        self.folder, self.busy, self.cut, self.url_seconds, self.delay_s = (
-            folder,
-            busy,
-            cut,
-            url_seconds,
-            delay_s,
-        )
-        self.busy_status, self.stalled, self._ended = busy_status, stalled, threading.Event()
-        self.requests, self.statuses, self.signed = Counter(), Counter(), 0
+        self,
+        folder: Path,
+        busy: float = 0,
+        cut: float = 0,
+        url_seconds: float = 3600,
+        delay_s: float = 0,
+        busy_status: int = 503,
+        stalled: int = 0,
+    ):
+        self.folder = folder
+        self.busy = busy
+        self.cut = cut
+        self.url_seconds = url_seconds
+        self.delay_s = delay_s
+        self.busy_status = busy_status
+        self.stalled = stalled
+        self.requests = Counter()  # by path
+        self.statuses = Counter()  # by HTTP status, and "cut"
+        self.signed = 0
+        self._ended = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
 
@@ -40,7 +49,7 @@ class FaultyServer:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._server.shutdown()
         self._server.server_close()
@@ -64,8 +73,9 @@ class FaultyServer:
         if not file.is_file():
             return 404, b"", 0
         body = file.read_bytes()
-        halved = self.requests[path] <= self.stalled or drawn < self.busy + self.cut
-        return 200, body, len(body) // 2 if halved else len(body)
+        if self.requests[path] <= self.stalled or drawn < self.busy + self.cut:
+            return 200, body, len(body) // 2
+        return 200, body, len(body)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
@@ -73,7 +83,7 @@ class FaultyServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self):
+            def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 time.sleep(server.delay_s)
                 expires = float(parse_qs(parts.query)["expires"][0])
@@ -88,7 +98,7 @@ class FaultyServer:
                     server._ended.wait(60)
                 self.close_connection = sent < len(body)
 
-            def log_message(self, *_):
+            def log_message(self, format: str, *args: object) -> None:
                 """Quiet."""
 
         return Handler

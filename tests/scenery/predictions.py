@@ -1,17 +1,19 @@
-"""Runs with predictions, as notebook 03 leaves them, and the tables that they are written to."""
+"""Runs with predictions, as notebook 03 leaves them, and what a write-back makes of them."""
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scenery.tables import make_tables as make_tables
+from snowflake.connector import SnowflakeConnection
 
 from helpers import runs
 from helpers.files import write_json
-from helpers.snowflake import stage
-from helpers.snowflake.connection import execute, run_file
+from helpers.snowflake.connection import execute
 from helpers.snowflake.listing import list_images
 
 CLASSES = ["hat", "shirt", "t-shirt"]
@@ -23,23 +25,29 @@ PATHS = [
     'hat/"q".jpg',
     "shirt/ünï 服.jpg",
     "shirt/50%25.jpg",
+    "t-shirt/a+b.jpg",
+    "t-shirt/a#b&c=d.jpg",
+    "t-shirt/x;y.jpg",
+    "t-shirt/--z.jpg",
 ]
-PATHS += ["t-shirt/a+b.jpg", "t-shirt/a#b&c=d.jpg", "t-shirt/x;y.jpg", "t-shirt/--z.jpg"]
+TEXTS = ("file_url", "relative_path", "etag", "label", "type", "phash", "model_digest")
 SCHEMA = pa.schema(
     [
-        (name, pa.string())
-        for name in ("file_url", "relative_path", "etag", "label", "type", "phash", "model_digest")
+        *((name, pa.string()) for name in TEXTS),
+        ("size", pa.int64()),
+        ("confidence", pa.float64()),
+        ("logits", pa.list_(pa.float32())),
+        ("predicted_at", pa.timestamp("us", "UTC")),
     ]
-    + [("size", pa.int64()), ("confidence", pa.float64()), ("logits", pa.list_(pa.float32()))]
-    + [("predicted_at", pa.timestamp("us", "UTC"))]
 )
 FAILURES = pa.schema(
     [("relative_path", pa.string()), ("reason", pa.string()), ("attempts", pa.int64())]
 )
+ROWS_A_PART = 3
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-def draw_files(folder: Path, paths=PATHS, content: str = "") -> Path:
+def draw_files(folder: Path, paths: Iterable[str] = PATHS, content: str = "") -> Path:
     """Files with different bytes; what is in them does not matter here."""
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -47,99 +55,104 @@ def draw_files(folder: Path, paths=PATHS, content: str = "") -> Path:
     return folder
 
 
-def make_tables(connection, folder: Path, database: str) -> None:
-    """What notebook 01 makes, in a new database, with the files of `folder` on the test stage."""
-    execute(connection, f"create or replace database {database}")
-    execute(connection, f"use schema {database}.PUBLIC")
-    run_file(connection, "sql/02_create_stages.sql")
-    run_file(connection, "sql/03_create_tables.sql")
-    stage.sync(connection, folder, "clothing_dataset")
-    run_file(connection, "sql/04_load_tables.sql")
-
-
 def make_run(
-    connection,
+    connection: SnowflakeConnection,
     name: str,
     database: str,
     *,
     model: str = "m1",
     at: datetime = NOON,
     shift: int = 0,
-    failed=(),
-):
-    """A run that predicts every image of clothing_test, in parts of three rows."""
-    frame = pd.concat(
-        list(list_images(connection, "clothing_test", "clothing_dataset")), ignore_index=True
-    )
+    failed: Sequence[str] = (),
+) -> runs.Run:
+    """A run that predicts every image of clothing_test.
+
+    Class and confidence follow from the path. shift: of the class, for another opinion.
+    failed: paths without a prediction.
+    """
+    frames = list_images(connection, "clothing_test", "clothing_dataset")
+    frame = pd.concat(list(frames), ignore_index=True)
     frame.columns = frame.columns.str.lower()
-    frame = frame[~frame.relative_path.isin(failed)].reset_index(drop=True)
-    number = frame.relative_path.map(
-        lambda path: int(hashlib.md5(path.encode()).hexdigest()[:6], 16)
-    )
+    frame = frame[~frame["relative_path"].isin(failed)].reset_index(drop=True)
+    paths = frame["relative_path"].tolist()
+    numbers = [int(hashlib.md5(path.encode()).hexdigest()[:6], 16) for path in paths]
     rows = frame.assign(
-        label=frame.relative_path.str.split("/").str[-2],
-        type=[CLASSES[(n + shift) % 3] for n in number],
-        confidence=(number % 1000) / 1000,
-        logits=[[0.0, 1.0, 2.0]] * len(frame),
+        label=[path.split("/")[-2] for path in paths],
+        type=[CLASSES[(number + shift) % 3] for number in numbers],
+        confidence=[number % 1000 / 1000 for number in numbers],
+        logits=[[0.0, 1.0, 2.0]] * len(paths),
         phash="0" * 16,
         model_digest=model,
-        predicted_at=[at + timedelta(microseconds=i) for i in range(len(frame))],
+        predicted_at=[at + timedelta(microseconds=i) for i in range(len(paths))],
     )
     failures = [{"relative_path": path, "reason": "not an image", "attempts": 2} for path in failed]
     return save_run(name, database, rows.to_dict("records"), failures, model)
 
 
 def save_run(
-    name: str, database: str, rows: list[dict], failures: list[dict] = (), model: str = "m1"
+    name: str,
+    database: str,
+    rows: Sequence[dict],
+    failures: Sequence[dict] = (),
+    model: str = "m1",
 ) -> runs.Run:
     """Write the parts and inference.json of a run."""
-    facts = {
-        "data_set": "drawn",
-        "data_digest": "d",
-        "test_digest": "t",
-        "classes": CLASSES,
-        "images": {},
-    }
-    run = runs.start("local", database, name, **facts, model_digest=model)
-    for kind, content, schema in (("predictions", rows, SCHEMA), ("failures", failures, FAILURES)):
-        (run.folder / kind).mkdir(exist_ok=True)
-        for old in (run.folder / kind).iterdir():
-            old.unlink()
-        for i in range(0, len(content), 3):
-            table = pa.Table.from_pylist(list(content[i : i + 3]), schema=schema)
-            pq.write_table(table, run.folder / kind / f"part-{i:06d}.parquet")
+    run = runs.start(
+        "local",
+        database,
+        name,
+        data_set="drawn",
+        data_digest="d",
+        test_digest="t",
+        classes=CLASSES,
+        images={},
+        model_digest=model,
+    )
+    _write_parts(run.predictions, rows, SCHEMA)
+    _write_parts(run.folder / "failures", failures, FAILURES)
     summary = {
         "predicted": len(rows),
         "failed": len(failures),
         "arch": "resnet18",
         "classes": CLASSES,
+        "model_digest": model,
     }
-    write_json(run.folder / "inference.json", summary | {"model_digest": model})
+    write_json(run.folder / "inference.json", summary)
     return run
+
+
+def _write_parts(folder: Path, rows: Sequence[dict], schema: pa.Schema) -> None:
+    """In the place of the parts that are there."""
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    for start in range(0, len(rows), ROWS_A_PART):
+        part = pa.Table.from_pylist(list(rows[start : start + ROWS_A_PART]), schema=schema)
+        pq.write_table(part, folder / f"part-{start:06d}.parquet")
 
 
 def rows_of(run: runs.Run) -> list[dict]:
     """The predictions of a run."""
-    return [
-        row
-        for part in sorted(run.predictions.glob("*.parquet"))
-        for row in pq.read_table(part).to_pylist()
-    ]
+    rows = []
+    for part in sorted(run.predictions.glob("*.parquet")):
+        rows += pq.read_table(part).to_pylist()
+    return rows
 
 
-def tables_of(connection, target: str = "clothing_test") -> tuple[list, list, list]:
+def tables_of(
+    connection: SnowflakeConnection, target: str = "clothing_test"
+) -> tuple[list, list, list]:
     """Everything that a write-back may change, but for the time at which a failure was seen."""
-    select = (
+    images = (
         f"select relative_path, size, type, confidence, pred_timestamp from {target} order by 1"
     )
     log = "select * from clothing_prediction_log order by run, relative_path, etag, predicted_at"
     failures = "select run, relative_path, reason, attempts from clothing_failure order by 1, 2"
-    return execute(connection, select), execute(connection, log), execute(connection, failures)
+    return execute(connection, images), execute(connection, log), execute(connection, failures)
 
 
-def temporary_left(connection) -> list:
+def temporary_left(connection: SnowflakeConnection) -> list[str]:
     """Staging tables and stages that this session sees, whoever made them."""
-    rows = execute(connection, "show tables like 'STAGED%'") + execute(
-        connection, "show stages like 'STAGED%'"
-    )
-    return [row[1] for row in rows]
+    tables = execute(connection, "show tables like 'STAGED%'")
+    stages = execute(connection, "show stages like 'STAGED%'")
+    return [row[1] for row in tables + stages]

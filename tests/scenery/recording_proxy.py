@@ -6,7 +6,7 @@ import gzip
 import json
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,81 +19,87 @@ LOST = "lost"  # … to hand the request on, and close the connection before the
 
 @dataclass
 class Proxy:
-    """`fault(path, body)` sees each request first: None lets it pass, a dict is the answer, DROP and LOST break it."""
+    """What arrives on the way to the stand-in, and what may go wrong there."""
 
     server: Server
     port: int = 0
     requests: list[tuple[str, dict]] = field(default_factory=list)
-    tokens: list[str] = field(
-        default_factory=list
-    )  # the Authorization of each statement, which tells its session
+    # the Authorization of each statement, which tells its session
+    tokens: list[str] = field(default_factory=list)
+    # sees path and body of each request first: None lets it pass, a dict is the answer,
+    # DROP and LOST break it
     fault: Callable[[str, dict], dict | str | None] = lambda path, body: None
 
     def logins(self) -> list[dict]:
         """What each log-in sent."""
-        return [
-            body["data"]
-            for path, body in self.requests
-            if path.startswith("/session/v1/login-request")
-        ]
+        return [body["data"] for body in self._bodies("/session/v1/login-request")]
 
     def statements(self) -> list[str]:
         """The text of each statement, in order, as often as it was sent."""
-        return [
-            body["sqlText"]
-            for path, body in self.requests
-            if path.startswith("/queries/v1/query-request")
-        ]
+        return [body["sqlText"] for body in self._bodies("/queries/v1/query-request")]
+
+    def _bodies(self, start: str) -> list[dict]:
+        return [body for path, body in self.requests if path.startswith(start)]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Hands each request on to the stand-in, unless the proxy's fault comes before."""
+
+    protocol_version = "HTTP/1.1"
+    proxy: Proxy  # given by a subclass
+
+    def do_POST(self) -> None:
+        """Every request of a connector is one."""
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        zipped = self.headers.get("Content-Encoding") == "gzip"
+        text = gzip.decompress(raw) if zipped else raw
+        body = json.loads(text) if text.strip() else {}
+        self.proxy.requests.append((self.path, body))
+        if "query-request" in self.path:
+            self.proxy.tokens.append(self.headers["Authorization"])
+        content = self._answer(raw, body)
+        if content is None:
+            self.close_connection = True
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _answer(self, raw: bytes, body: dict) -> bytes | None:
+        """What goes back; None for nothing, with which the connection is closed."""
+        fault = self.proxy.fault(self.path, body)
+        if isinstance(fault, dict):
+            return json.dumps(fault).encode()
+        if fault == DROP:
+            return None
+        content = self._handed_on(raw)
+        return None if fault == LOST else content
+
+    def _handed_on(self, raw: bytes) -> bytes | None:
+        own = ("host", "content-length", "connection")
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in own}
+        headers["Accept-Encoding"] = "identity"
+        server = self.proxy.server
+        url = f"http://{server.host}:{server.port}{self.path}"
+        request = urllib.request.Request(url, raw, headers, method="POST")
+        try:
+            with DIRECT.open(request, timeout=60) as response:
+                return response.read()
+        except OSError:  # the stand-in has gone
+            return None
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Tests print nothing."""
 
 
 @contextmanager
-def recording_proxy(server: Server) -> Iterator[Proxy]:
+def recording_proxy(server: Server) -> Generator[Proxy, None, None]:
     """Serves until the block ends. `logins` and `statements` of what it gives tell what arrived."""
     proxy = Proxy(server)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            body = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
-            parsed = json.loads(body) if body.strip() else {}
-            proxy.requests.append((self.path, parsed))
-            if "query-request" in self.path:
-                proxy.tokens.append(self.headers["Authorization"])
-            answer = proxy.fault(self.path, parsed)
-            if answer != DROP and not isinstance(answer, dict):
-                answer = self._handed_on(raw) if answer is None else self._handed_on(raw) and DROP
-            if answer == DROP:
-                self.close_connection = True
-                return
-            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def _handed_on(self, raw: bytes) -> bytes | str:
-            headers = {
-                k: v
-                for k, v in self.headers.items()
-                if k.lower() not in ("host", "content-length", "connection")
-            }
-            headers["Accept-Encoding"] = "identity"
-            url = f"http://{server.host}:{server.port}{self.path}"
-            try:
-                with DIRECT.open(
-                    urllib.request.Request(url, raw, headers, method="POST"), timeout=60
-                ) as response:
-                    return response.read()
-            except OSError:  # the stand-in has gone
-                return DROP
-
-        def log_message(self, *_: object) -> None:
-            """Tests print nothing."""
-
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    handler = type("ProxyHandler", (Handler,), {"proxy": proxy})
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     listener.daemon_threads = True
     proxy.port = listener.server_port
     threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True).start()

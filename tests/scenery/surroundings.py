@@ -1,9 +1,10 @@
 """What is around a test: a reader's machine to run the tutorial on, and no silent skip in CI."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from scenery.drawing import draw_folder
@@ -11,16 +12,20 @@ from scenery.drawing import draw_folder
 import standin
 
 
-def unavailable(reason: str) -> None:
-    """Skip, or fail where CI is set: there a check that did not run must not look like one that passed."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+def unavailable(reason: str) -> NoReturn:
+    """Skip, or fail where CI is set: there what did not run must not seem to have passed."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @contextmanager
-def readers_machine(home: Path, train: int, test: int, **variables: str) -> Iterator[Path]:
-    """`home`, with so many drawn garments of each class, as the place where everything is kept; the stand-in is apart.
+def readers_machine(
+    home: Path, train: int, test: int, **variables: str
+) -> Generator[Path, None, None]:
+    """`home` as the place where everything is kept, with a stand-in of its own.
 
-    variables: what else the environment holds meanwhile.
+    train, test: drawn garments of each class. variables: what else the environment holds meanwhile.
     """
     places = {
         "TUTORIAL_HOME": str(home),

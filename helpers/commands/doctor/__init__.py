@@ -3,13 +3,14 @@
 import argparse
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import standin
 from helpers.commands.doctor import account, images, machine
-from helpers.commands.doctor.patient import Patient, Seen
+from helpers.commands.doctor.patient import Finding, Patient
 
-CHECKS = {
+Check = Callable[[Patient], Iterator[Finding]]
+CHECKS: dict[str, Check] = {
     "Python": machine.python,
     "packages": machine.packages,
     "disk": machine.disk,
@@ -31,30 +32,35 @@ CHECKS = {
 WITHOUT_ACCOUNT = ("Python", "packages", "disk", "memory", "GPU", "backend", "log-in", "Dask")
 
 
-def examine(patient: Patient, checks: dict | None = None) -> Iterator[dict]:
-    """What each check saw, a line at a time, as plain values."""
+def examine(patient: Patient, checks: dict[str, Check] | None = None) -> Iterator[dict]:
+    """What each check found, a line at a time: its check, state, seen and remedy."""
     for name, check in (checks or CHECKS).items():
-        try:
-            if patient.connection is None and name not in WITHOUT_ACCOUNT:
-                yield {"check": name} | Seen(
-                    "warning", "not looked at, for want of a log-in"
-                )._asdict()
-                continue
-            for seen in check(patient):
-                yield {"check": name} | seen._asdict()
-        except Exception as error:  # whatever it is, it is what this check has found
-            yield {"check": name} | Seen("failed", f"{type(error).__name__}: {error}")._asdict()
+        for finding in _findings(name, check, patient):
+            yield {"check": name} | finding._asdict()
+
+
+def _findings(name: str, check: Check, patient: Patient) -> Iterator[Finding]:
+    if patient.connection is None and name not in WITHOUT_ACCOUNT:
+        yield Finding("warning", "not looked at, for want of a log-in")
+        return
+    try:
+        yield from check(patient)
+    except Exception as error:  # whatever it is, it is what this check has found
+        yield Finding("failed", f"{type(error).__name__}: {error}")
 
 
 def row(line: dict) -> str:
-    """One line of the table; what to do stands under it."""
+    """One line of the table; what to do stands under it.
+
+    >>> disk = {"check": "disk", "state": "failed", "seen": "0.5 GB free", "remedy": "make clean"}
+    >>> print(row(disk))
+    failed   disk        0.5 GB free
+                         make clean
+    """
     text = f"{line['state']:8} {line['check']:11} {line['seen']}"
-    return "\n".join(
-        [
-            text,
-            *textwrap.wrap(line["remedy"], 90, initial_indent=" " * 21, subsequent_indent=" " * 21),
-        ]
-    )
+    margin = " " * 21
+    remedy = textwrap.wrap(line["remedy"], 90, initial_indent=margin, subsequent_indent=margin)
+    return "\n".join([text, *remedy])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,7 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     patient = Patient(options.backend, options.database, options.cluster)
-    started_here, lines = standin.status() is None, []
+    started_here = standin.status() is None
+    lines = []
     try:
         for line in examine(patient):
             lines.append(line)

@@ -12,58 +12,57 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from helpers import config
-from helpers.commands.doctor.patient import Patient, Seen
+from helpers.commands.doctor.patient import Finding, Patient
 
 GB = 2**30
 DISK_GB = (1, 5)  # with less free it fails, or gets a warning
 MEMORY_GB = (1, 3)
 
 
-def python(_: Patient) -> Iterator[Seen]:
+def python(_: Patient) -> Iterator[Finding]:
     """Of a version that pyproject.toml takes."""
-    wanted, found = _project()["requires-python"], platform.python_version()
+    wanted = _project()["requires-python"]
+    found = platform.python_version()
     if found in SpecifierSet(wanted):
-        yield Seen("ok", found)
+        yield Finding("ok", found)
     else:
-        yield Seen(
-            "failed",
-            f"{found}, wanted is {wanted}",
-            "Remove .venv, then make setup PYTHON=python3.12",
-        )
+        remedy = "Remove .venv, then make setup PYTHON=python3.12"
+        yield Finding("failed", f"{found}, wanted is {wanted}", remedy)
 
 
-def packages(_: Patient) -> Iterator[Seen]:
-    """What pyproject.toml rules out fails; what is not of the lock, which is what was tested, gets a warning."""
-    lock = [
-        Requirement(line)
-        for line in (config.PROJECT_ROOT / "requirements.txt").read_text().splitlines()
-    ]
-    locked = {
-        line.name: line.specifier for line in lock if not line.marker or line.marker.evaluate()
-    }
-    wrong = [
-        _judge(wanted, locked[wanted.name])
-        for wanted in map(Requirement, _project()["dependencies"])
-    ]
-    yield from filter(None, wrong)
-    if not any(wrong):
-        yield Seen("ok", "as in requirements.txt")
+def packages(_: Patient) -> Iterator[Finding]:
+    """What pyproject.toml rules out fails; what is not of the lock gets a warning.
+
+    The lock is what was tested.
+    """
+    locked = _locked()
+    all_well = True
+    for text in _project()["dependencies"]:
+        wanted = Requirement(text)
+        finding = _judge(wanted, locked[wanted.name])
+        if finding:
+            all_well = False
+            yield finding
+    if all_well:
+        yield Finding("ok", "as in requirements.txt")
 
 
-def _judge(wanted: Requirement, locked: SpecifierSet) -> Seen | None:
+def _locked() -> dict[str, SpecifierSet]:
+    """The version that requirements.txt pins for this machine, by package."""
+    lines = (config.PROJECT_ROOT / "requirements.txt").read_text().splitlines()
+    lock = [Requirement(line) for line in lines]
+    return {pin.name: pin.specifier for pin in lock if not pin.marker or pin.marker.evaluate()}
+
+
+def _judge(wanted: Requirement, locked: SpecifierSet) -> Finding | None:
     """What is wrong with the installed version of one package, if anything."""
     found = _installed(wanted.name)
     if not found or found not in wanted.specifier:
-        return Seen(
-            "failed",
-            f"{wanted.name} {found or 'missing'}, wanted is {wanted.specifier}",
-            "make setup",
-        )
-    return (
-        None
-        if found in locked
-        else Seen("warning", f"{wanted.name} {found}, tested with {locked}", "make setup")
-    )
+        seen = f"{wanted.name} {found or 'missing'}, wanted is {wanted.specifier}"
+        return Finding("failed", seen, "make setup")
+    if found not in locked:
+        return Finding("warning", f"{wanted.name} {found}, tested with {locked}", "make setup")
+    return None
 
 
 def _project() -> dict:
@@ -71,43 +70,42 @@ def _project() -> dict:
 
 
 def _installed(package: str) -> str:
+    """The version of the package; "" where it is missing."""
     try:
         return version(package)
     except PackageNotFoundError:
         return ""
 
 
-def disk(_: Patient) -> Iterator[Seen]:
+def disk(_: Patient) -> Iterator[Finding]:
     """Room for runs, models and caches."""
-    yield _enough(
-        shutil.disk_usage(config.home()).free,
-        DISK_GB,
-        "make clean, or set TUTORIAL_HOME to another disk.",
-    )
+    free = shutil.disk_usage(config.home()).free
+    yield _enough(free, DISK_GB, "make clean, or set TUTORIAL_HOME to another disk.")
 
 
-def memory(_: Patient) -> Iterator[Seen]:
+def memory(_: Patient) -> Iterator[Finding]:
     """Room for training and for workers."""
-    yield _enough(
-        psutil.virtual_memory().available,
-        MEMORY_GB,
-        "Close programs, or use fewer workers (n_workers).",
-    )
+    free = psutil.virtual_memory().available
+    yield _enough(free, MEMORY_GB, "Close programs, or use fewer workers (n_workers).")
 
 
-def _enough(free: int, limits_gb: tuple[int, int], remedy: str) -> Seen:
+def _enough(free: int, limits_gb: tuple[int, int], remedy: str) -> Finding:
+    """free: bytes. limits_gb: with less it fails, or gets a warning."""
+    fails_below, warns_below = limits_gb
     seen = f"{free / GB:.1f} GB free"
-    if free >= limits_gb[1] * GB:
-        return Seen("ok", seen)
-    return Seen("failed" if free < limits_gb[0] * GB else "warning", seen, remedy)
+    if free < fails_below * GB:
+        return Finding("failed", seen, remedy)
+    if free < warns_below * GB:
+        return Finding("warning", seen, remedy)
+    return Finding("ok", seen)
 
 
-def gpu(_: Patient) -> Iterator[Seen]:
+def gpu(_: Patient) -> Iterator[Finding]:
     """One that PyTorch can use, or none at all."""
     if torch.cuda.is_available():
-        yield Seen("ok", torch.cuda.get_device_name())
+        yield Finding("ok", torch.cuda.get_device_name())
     elif shutil.which("nvidia-smi"):
-        remedy = "make setup without TORCH=cpu, or a newer driver."
-        yield Seen("failed", f"there is one, but PyTorch {torch.__version__} cannot use it", remedy)
+        seen = f"there is one, but PyTorch {torch.__version__} cannot use it"
+        yield Finding("failed", seen, "make setup without TORCH=cpu, or a newer driver.")
     else:
-        yield Seen("ok", "none: everything runs on the CPU")
+        yield Finding("ok", "none: everything runs on the CPU")

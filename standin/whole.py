@@ -1,0 +1,24 @@
+"""A file written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def written_whole(target: Path, part: Path) -> Generator[BinaryIO, None, None]:
+    """A file to write to, at part, that takes target's place when the block ends without error.
+
+    part: on the same file system. Raises OSError, and leaves target as it was.
+    """
+    try:
+        with part.open("wb") as file:
+            yield file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
