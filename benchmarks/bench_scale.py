@@ -29,7 +29,8 @@ from helpers.cluster.predictor import Predictor
 from helpers.cluster.start import start_cluster
 from helpers.files import digest_of, write_json
 from helpers.inference.classify import classify
-from helpers.snowflake.connection import connect, execute, query, run_file
+from helpers.snowflake.connection import connect, execute, query
+from helpers.snowflake.sql_files import run_file
 
 ROWS = (10_000, 100_000, 1_000_000)
 PAGE = 50_000

@@ -28,6 +28,16 @@ def trained_model() -> Path:
     return home() / "model" / "model_trained.pt"
 
 
+def hashes_file(digest: str) -> Path:
+    """Where chapter 2 keeps the perceptual hashes of the training images with this data digest."""
+    return trained_model().with_name(f"hashes-{digest[:16]}.csv")
+
+
+def provided_hashes(digest: str) -> Path:
+    """The same for the data of a model that comes with the repository."""
+    return PROJECT_ROOT / "model" / "hashes" / f"{digest[:16]}.csv"
+
+
 def images_folder(name: str = "") -> Path:
     """Absolute path of the images.
 

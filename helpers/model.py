@@ -4,14 +4,13 @@ A checkpoint is one file with all that inference needs.
 """
 
 import io
-import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from helpers import config, networks
+from helpers import networks
 from helpers.files import written_whole
 from helpers.images import evaluation_transform
 
@@ -212,41 +211,3 @@ def load(source: Path | str | bytes, device: str | torch.device = "cpu") -> Clas
     }
     net.load_state_dict(state, assign=True)
     return Classifier(net.to(memory_format=torch.channels_last), card).to(device).eval()
-
-
-def choose(data_digest: str, classes: list[str], named: str = "") -> Path:
-    """The checkpoint to predict with: `named`, else the newest in model/ that was trained on this
-    very data set.
-
-    A model that you name may come from another data set, with a warning; one of other classes is
-    refused.
-    """
-    if named:
-        return _named(named, data_digest, classes)
-    trained = config.trained_model()
-    provided = config.PROJECT_ROOT / "model"
-    paths = {path for folder in (trained.parent, provided) for path in folder.glob("*.pt")}
-    # without what was trained for another home
-    paths = [path for path in paths if path == trained or path.name != trained.name]
-    fitting = [path for path in paths if read_card(path).data_digest == data_digest]
-    if not fitting:
-        raise FileNotFoundError(
-            f"No model in {trained.parent} was trained on these images. "
-            "Run notebook 02_train_model first, or name a model file."
-        )
-    # what the reader trained goes before what came with the repository
-    return max(fitting, key=lambda path: (path == trained, path.stat().st_mtime))
-
-
-def _named(named: str, data_digest: str, classes: list[str]) -> Path:
-    path = config.PROJECT_ROOT / named
-    card = read_card(path)
-    if sorted(card.classes) != sorted(classes):
-        raise ValueError(
-            f"Model {path} knows the classes {card.classes}, the images have {sorted(classes)}."
-        )
-    if card.data_digest != data_digest:
-        warnings.warn(
-            f"Model {path} was trained on another data set, {card.data_set}.", stacklevel=3
-        )
-    return path

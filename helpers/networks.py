@@ -106,8 +106,7 @@ def construct(arch: str, n_classes: int) -> nn.Module:
         net = timm.create_model(network.timm_name, num_classes=1000)
     else:
         net = torchvision.models.get_model(arch)
-    replace_head(net, n_classes)
-    return net.to(memory_format=torch.channels_last)
+    return _with_outputs(net, n_classes)
 
 
 def build_pretrained(arch: str, n_classes: int) -> nn.Module:
@@ -122,46 +121,26 @@ def build_pretrained(arch: str, n_classes: int) -> nn.Module:
         net.load_state_dict(_matched(_packaged(network), net.state_dict()))
     else:
         net = _downloaded(arch)
-    replace_head(net, n_classes)
+    return _with_outputs(net, n_classes)
+
+
+def head_of(net: nn.Module) -> tuple[str, nn.Linear]:
+    """Name and module of the network's last layer, which makes the logits."""
+    layers = [(name, part) for name, part in net.named_modules() if isinstance(part, nn.Linear)]
+    return layers[-1]
+
+
+def replace_head(net: nn.Module, new: nn.Module) -> None:
+    """Put another module in place of the network's last layer."""
+    parent, _, child = head_of(net)[0].rpartition(".")
+    setattr(net.get_submodule(parent), child, new)
+
+
+def _with_outputs(net: nn.Module, n_classes: int) -> nn.Module:
+    """The network with a new last layer, in the memory layout that suits convolutions."""
+    _, head = head_of(net)
+    replace_head(net, nn.Linear(head.in_features, n_classes))
     return net.to(memory_format=torch.channels_last)
-
-
-def replace_head(net: nn.Module, n_classes: int) -> None:
-    """Put a new last layer with `n_classes` outputs in place of the network's."""
-    layers = [
-        (name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)
-    ]
-    name, head = layers[-1]
-    parent, _, child = name.rpartition(".")
-    setattr(net.get_submodule(parent), child, nn.Linear(head.in_features, n_classes))
-
-
-def head_of(net: nn.Module) -> nn.Linear:
-    """The network's last layer, which makes the logits."""
-    return [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
-
-
-@torch.no_grad()
-def maps_of(net: nn.Module, x: Tensor) -> list[tuple[nn.Module, torch.Size]]:
-    """The parts of a network that put out maps with height and width, in the order in which they
-    work.
-
-    x: (B, 3, S, S). Each comes with the shape of its output.
-    """
-    found = []
-
-    def note(module: nn.Module, _: tuple, output: Tensor) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[-2:]) > 1:
-            found.append((module, output.shape))
-
-    was_training = net.training
-    net.eval()  # statistics of the normalisation layers are not to move
-    hooks = [module.register_forward_hook(note) for module in net.modules()]
-    net(x)
-    for hook in hooks:
-        hook.remove()
-    net.train(was_training)
-    return found
 
 
 def _packaged(network: Network) -> dict[str, Tensor]:

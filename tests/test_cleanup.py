@@ -6,7 +6,8 @@ from scenery.predictions import PATHS, draw_files, make_run, tables_of
 from scenery.tables import make_tables
 
 from helpers.snowflake.cleanup import database_exists, drop_everything, export, listing
-from helpers.snowflake.connection import connect, execute, run_file
+from helpers.snowflake.connection import connect, execute
+from helpers.snowflake.sql_files import run_file
 from helpers.snowflake.writeback import write_back
 
 DATABASE = "CLEANED"

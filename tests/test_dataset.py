@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from helpers.folders import data_digest, label_of
 from helpers.images import Downloader, ImageError, evaluation_transform
 from helpers.snowflake.connection import connect
-from helpers.training.dataset import ImageFolder
+from helpers.training.image_folder import ImageFolder
 from helpers.training.snowflake_folder import SignedUrl, SnowflakeImageFolder
 
 TO_SQUARE = partial(evaluation_transform, size=24)

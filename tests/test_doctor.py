@@ -18,7 +18,8 @@ from helpers.commands.doctor import images, machine
 from helpers.commands.doctor.patient import Patient
 from helpers.files import digest_of
 from helpers.snowflake import login, stage
-from helpers.snowflake.connection import execute, run_file
+from helpers.snowflake.connection import execute
+from helpers.snowflake.sql_files import run_file
 
 CLOSED = "http://127.0.0.1:9/image.jpg?signature=s3cret"  # the discard port: nobody listens
 

@@ -18,7 +18,7 @@ from PIL import Image
 from scenery.drawing import draw_folder
 
 from helpers import plots
-from helpers.review import diagrams, figures
+from helpers.review import diagrams, figures, galleries
 from helpers.review.report import Report, browser, fetch, rounded
 
 CLASSES = ["hat", "shirt", "t-shirt"]
@@ -102,21 +102,23 @@ def test_image_grid_shows_each_image_under_its_title(n):
 
 def test_pairs_stand_side_by_side_and_may_lack_an_image():
     dark, bright = images(2)
-    picture = plots.image_pairs([dark, None], ["a", "b"], [bright, bright], ["twin of a", "of b"])
+    picture = galleries.image_pairs(
+        [dark, None], ["a", "b"], [bright, bright], ["twin of a", "of b"]
+    )
     axes = picture.figure.axes
     assert [ax.get_title() for ax in axes] == ["a", "twin of a", "b", "of b"]
     assert [len(ax.images) for ax in axes] == [1, 1, 0, 1]
-    assert plots.image_pairs([], [], [], []).data.empty
+    assert galleries.image_pairs([], [], [], []).data.empty
 
 
 def test_gallery_says_right_and_wrong_in_words_and_starts_a_row_for_each_class():
     table = predictions_of(["hat/1.jpg", "shirt/2.jpg", "shirt/3.jpg"]).table
     shown = dict(zip(table.relative_path, images(3)))
-    picture = plots.gallery(table, shown, columns=2, by_class=True)
+    picture = galleries.gallery(table, shown, columns=2, by_class=True)
     titles = [axes.get_title() for axes in picture.figure.axes]
     assert [title != "" for title in titles] == [True, False, True, True]
     for right, row in zip(table.right, table.itertuples()):
-        assert ("✓ right" if right else "✗ wrong") in plots.caption(row)
+        assert ("✓ right" if right else "✗ wrong") in galleries.caption(row)
     for at, path in ((0, "hat/1.jpg"), (2, "shirt/2.jpg"), (3, "shirt/3.jpg")):
         assert path in titles[at]
     assert picture.data.relative_path.tolist() == table.relative_path.tolist()

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import standin
-from helpers import config, model
+from helpers import choice, config, model
 from helpers.commands.evaluate import evaluate
 from helpers.commands.tutorial import run_tutorial
 from helpers.files import digest_of
 from helpers.folders import data_digest
-from helpers.training.dataset import ImageFolder
+from helpers.training.image_folder import ImageFolder
 from samples import draw_samples
 
 PROVIDED = config.PROJECT_ROOT / "model" / "model_provided.pt"
@@ -90,7 +90,7 @@ def test_figures_of_other_drawings_are_what_evaluation_finds(tmp_path):
 def test_it_is_chosen_for_drawings_and_says_how_it_was_trained(drawings, tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
     data, card = ImageFolder(drawings / "train"), model.load(DRAWN).card
-    assert model.choose(data_digest(data.sizes), data.classes) == DRAWN
+    assert choice.choose(data_digest(data.sizes), data.classes) == DRAWN
     assert all(
         f"--{name} {card.parameters[name.replace('-', '_')]} " in CARD
         for name in ("n-epochs", "sharpness")
@@ -101,9 +101,9 @@ def test_it_is_chosen_for_drawings_and_says_how_it_was_trained(drawings, tmp_pat
 def test_it_is_chosen_for_its_own_data_set_unless_the_reader_has_trained(tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
     data = ImageFolder(PHOTOGRAPHS / "train")
-    assert model.choose(data_digest(data.sizes), data.classes) == PROVIDED
+    assert choice.choose(data_digest(data.sizes), data.classes) == PROVIDED
     model.save(model.load(PROVIDED), config.trained_model())
-    assert model.choose(data_digest(data.sizes), data.classes) == config.trained_model()
+    assert choice.choose(data_digest(data.sizes), data.classes) == config.trained_model()
 
 
 @pytest.mark.slow

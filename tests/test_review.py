@@ -16,7 +16,8 @@ from helpers.images import perceptual_hash
 from helpers.model import Classifier, ModelCard
 from helpers.review import attribution, duplicates, figures, stories
 from helpers.review.stories import Story
-from helpers.training.dataset import ImageFolder
+from helpers.training.hashes import keep_hashes
+from helpers.training.image_folder import ImageFolder
 
 CLASSES = ["hat", "shirt", "t-shirt"]
 
@@ -169,7 +170,7 @@ def test_hashes_of_training_images_are_kept_and_survive_another_size(tmp_path, m
     data = ImageFolder(tmp_path / "train")
     test = ImageFolder(tmp_path / "test")
     assert duplicates.load_hashes(data_digest(data.sizes)).empty
-    duplicates.keep_hashes(data)
+    keep_hashes(data)
     training = duplicates.load_hashes(data_digest(data.sizes))
     assert training.relative_path.tolist() == data.paths and training.phash.is_unique
     own = [perceptual_hash(test.load(i)) for i in range(3)]

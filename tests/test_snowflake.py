@@ -11,8 +11,9 @@ from snowflake.connector.errors import ProgrammingError
 from helpers import folders
 from helpers.config import PROJECT_ROOT
 from helpers.snowflake import listing, login, stage
-from helpers.snowflake.connection import connect, describe, execute, run_file
+from helpers.snowflake.connection import connect, describe, execute
 from helpers.snowflake.listing import list_files, list_images, sign_urls
+from helpers.snowflake.sql_files import run_file
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from scenery.drawing import draw_folder
 
 from helpers import model
-from helpers.training.dataset import ImageFolder
+from helpers.training.image_folder import ImageFolder
 from helpers.training.loop import (
     Parameters,
     TrainingDiverged,

@@ -31,8 +31,9 @@ from snowflake.connector.errors import Error
 import standin
 from helpers.runs import Run
 from helpers.snowflake import stage
-from helpers.snowflake.connection import connect, execute, query, run_file
+from helpers.snowflake.connection import connect, execute, query
 from helpers.snowflake.listing import sign_urls
+from helpers.snowflake.sql_files import run_file
 from helpers.snowflake.writeback import MismatchError, write_back
 
 DATABASE = "WRITTEN"

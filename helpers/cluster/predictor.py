@@ -114,8 +114,8 @@ class Predictor:
         except Exception as error:  # torch and ONNX Runtime raise many types
             warnings.warn(
                 f"{self.model.card.arch} is computed in PyTorch, since its export to ONNX Runtime "
-                f"failed ({type(error).__name__}: {error}). Predictions are the same, and take up "
-                "to 1.8 times as long.",
+                f"failed ({type(error).__name__}: {error}). Predictions are the same, and take "
+                "longer.",
                 stacklevel=2,
             )
 
@@ -142,8 +142,8 @@ def _exported(model: Classifier) -> bytes:
     side = model.card.image_size
     example = torch.zeros(1, 3, side, side, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-        # dynamo=True takes 4 to 13 s where this takes 2, for a network that is no faster. This
-        # way will end: of that only the two warnings that are known are not shown.
+        # dynamo=True takes 4 to 19 s where this takes 2 to 3, and what it makes is no faster. This
+        # way will be dropped one day: the two warnings that say so are not shown, any other is.
         for known in ("You are using the legacy", "The feature will be removed"):
             warnings.filterwarnings("ignore", known, DeprecationWarning)
         torch.onnx.export(

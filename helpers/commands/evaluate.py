@@ -11,7 +11,7 @@ import pandas as pd
 from helpers import config, model
 from helpers.images import ImageError
 from helpers.review.figures import Predictions, metrics
-from helpers.training.dataset import ImageFolder
+from helpers.training.image_folder import ImageFolder
 from helpers.training.validation import logits_of
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import Error
 
-from helpers import config, model, runs
+from helpers import choice, config, runs
 from helpers.commands.tutorial import NotebookError, run_notebook
 from helpers.files import digest_of
 from helpers.folders import data_digest
-from helpers.snowflake.connection import connect, run_file
+from helpers.snowflake.connection import connect
 from helpers.snowflake.listing import list_files, list_images
+from helpers.snowflake.sql_files import run_file
 
 TABLE = "clothing_test"
 STAGE = "clothing_dataset"
@@ -28,7 +29,7 @@ def predict_new(backend: str, database: str, model_path: str = "") -> dict:
     there was something new the name of its run, and unmatched.
     """
     latest = runs.open_run("latest", backend, database)
-    checkpoint = model.choose(latest.data_digest, latest.classes, model_path)
+    checkpoint = choice.choose(latest.data_digest, latest.classes, model_path)
     connection = connect(backend, database)
     try:
         counts = _load(connection)

@@ -8,8 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from helpers import config
-from helpers.training.dataset import ImageFolder
-from helpers.training.loop import Parameters, Progress, fit
+from helpers.training.image_folder import ImageFolder
+from helpers.training.loop import Parameters, TrainingRun, fit
 
 TRUE = ("1", "true", "yes")
 FALSE = ("0", "false", "no")
@@ -73,13 +73,13 @@ def _truth(text: str) -> bool:
     return text.lower() in TRUE
 
 
-def print_progress(progress: Progress) -> None:
+def print_progress(run: TrainingRun) -> None:
     """A line for a terminal, as `report` of `fit`."""
-    line = f"epoch {progress.epoch}/{progress.n_epochs} step {progress.step}/{progress.steps}"
-    if progress.step:
-        line += f" loss {progress.loss:.3f} accuracy {progress.accuracy:.3f}"
-    if progress.validation:
-        line += " | validation loss {loss:.3f} accuracy {accuracy:.3f}".format(
-            **progress.validation
-        )
-    print(line, flush=True)
+    at = run.at
+    if at.step:
+        place = f"epoch {at.epoch + 1}/{run.parameters.n_epochs} step {at.step}/{run.n_steps}"
+        print(f"{place} loss {at.loss:.3f} accuracy {at.accuracy:.3f}", flush=True)
+    elif at.history:
+        last = at.history[-1]
+        said = "validation loss {validation_loss:.3f} accuracy {validation_accuracy:.3f}"
+        print(f"epoch {last['epoch']} done: {said.format(**last)}", flush=True)

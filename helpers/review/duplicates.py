@@ -1,54 +1,18 @@
 """Near-duplicates between training and test images, by perceptual hash."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from helpers import config
-from helpers.files import written_whole
-from helpers.folders import data_digest
-from helpers.images import perceptual_hash
-
-if TYPE_CHECKING:
-    from helpers.training.dataset import LabelledImages
 
 MAX_DISTANCE = 6  # bits of 64 that may differ; unrelated pictures differ in about 32
 AT_ONCE = 16  # hashes compared with all others; their distances stay within the processor's cache
 COLUMNS = ["relative_path", "label", "phash"]
 
 
-def hashes_file(digest: str) -> Path:
-    """Where the hashes of the training data with this digest are kept, beside the models."""
-    return config.trained_model().with_name(f"hashes-{digest[:16]}.csv")
-
-
-def provided_hashes(digest: str) -> Path:
-    """Where the hashes of a provided model's training data are, which come with the repository."""
-    return config.PROJECT_ROOT / "model" / "hashes" / f"{digest[:16]}.csv"
-
-
-def keep_hashes(data: "LabelledImages", path: Path | None = None) -> Path:
-    """Write the hash of each image that can be read, for the review to find copies of them.
-
-    path: where to, if not to `hashes_file`. A file that is there already stays.
-    """
-    path = path or hashes_file(data_digest(data.sizes))
-    if path.exists():
-        return path
-    hashes = data.map(lambda index: perceptual_hash(data.load(index)), list(range(len(data))))
-    rows = [
-        (data.paths[index], data.classes[data.labels[index]], digits) for index, digits in hashes
-    ]
-    with written_whole(path) as unfinished:
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(unfinished, index=False)
-    return path
-
-
 def load_hashes(digest: str) -> pd.DataFrame:
     """What `keep_hashes` wrote for the training data with this digest; empty if it did not."""
-    for path in (hashes_file(digest), provided_hashes(digest)):
+    for path in (config.hashes_file(digest), config.provided_hashes(digest)):
         if path.exists():
             return pd.read_csv(path, dtype=str)
     return pd.DataFrame(columns=COLUMNS)

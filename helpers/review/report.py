@@ -14,7 +14,8 @@ from torch import Tensor
 
 from helpers.files import written_whole
 from helpers.images import Downloader, ImageError, decode, shrink
-from helpers.plots import Picture, gallery
+from helpers.plots import Picture
+from helpers.review.galleries import gallery
 
 SIDE = 320  # pixels that a shown image keeps
 THREADS = 8  # downloads at a time

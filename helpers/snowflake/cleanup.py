@@ -7,7 +7,8 @@ from snowflake.connector import DictCursor, SnowflakeConnection
 
 from helpers import config
 from helpers.files import written_whole
-from helpers.snowflake.connection import SCHEMA, execute, run_file
+from helpers.snowflake.connection import SCHEMA, execute
+from helpers.snowflake.sql_files import run_file
 
 MADE = {
     "view": {"CLOTHING_PREDICTION", "CLOTHING_PREDICTION_CHANGE"},

@@ -1,11 +1,8 @@
 """Connect to Snowflake or its local stand-in, run statements and SQL files."""
 
-import io
 import os
-import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, finalize
 
@@ -14,15 +11,11 @@ import snowflake.connector
 from snowflake.connector import SnowflakeConnection
 from snowflake.connector.cursor import SnowflakeCursor
 from snowflake.connector.errors import Error, OperationalError, ProgrammingError
-from snowflake.connector.util_text import split_statements
 
 from helpers import config
 from helpers.snowflake.login import account_parameters
 
 SCHEMA = "PUBLIC"
-NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)  # of a statement in a SQL file
-COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
-SETTING = re.compile(r"set\s+(\w+)\s*=", re.IGNORECASE)
 
 # what Snowflake says by number, and what to do about it
 LOST_SESSION = {390104, 390111, 390112, 390114}
@@ -83,7 +76,7 @@ def backend_of(connection: SnowflakeConnection) -> str:
 
 
 @contextmanager
-def _advised() -> Generator[None, None, None]:
+def advised() -> Generator[None, None, None]:
     """Adds to what Snowflake says what to do about it."""
     try:
         yield
@@ -104,7 +97,7 @@ def reading(
     Only reads are repeated: a write may be part of a transaction that went with the session,
     so writes go on failing.
     """
-    with _advised(), _executed(connection, sql, values) as cursor:
+    with advised(), _executed(connection, sql, values) as cursor:
         yield cursor
 
 
@@ -134,7 +127,7 @@ def execute(
     connection: SnowflakeConnection, sql: str, values: tuple | dict | None = None
 ) -> list[tuple]:
     """All rows of one statement; values are bound, never formatted into it."""
-    with _advised(), connection.cursor() as cursor:
+    with advised(), connection.cursor() as cursor:
         return cursor.execute(sql, values).fetchall()
 
 
@@ -144,49 +137,6 @@ def query(
     """The rows of one SELECT as a table."""
     with reading(connection, sql, values) as cursor:
         return cursor.fetch_pandas_all()
-
-
-def run_file(
-    connection: SnowflakeConnection, path: Path | str, **variables: str
-) -> dict[str, pd.DataFrame]:
-    """Run a SQL file statement by statement.
-
-    path: below the project's root. variables: a `set name = …` of the file takes the value given
-    here instead. Returns the rows of each statement that has a name, which a comment above it
-    gives: `-- name: merged`. Raises ProgrammingError that names file and statement.
-    """
-    path = config.PROJECT_ROOT / path
-    results = {}
-    for written, _ in split_statements(io.StringIO(path.read_text())):
-        statement = COMMENT.sub("", written).strip().rstrip(";")
-        if not statement:
-            continue
-        statement, values = _set(statement, variables)
-        try:
-            with _advised(), connection.cursor() as cursor:
-                cursor.execute(statement, values)
-                named = NAME.search(written)
-                if named:
-                    results[named[1]] = _all_rows(cursor)
-        except ProgrammingError as error:
-            raise ProgrammingError(
-                f"{path.name}, in “{statement[:70]}”: {error.msg}", errno=error.errno
-            ) from None
-    return results
-
-
-def _set(statement: str, variables: dict[str, str]) -> tuple[str, tuple[str] | None]:
-    """The statement and the values to bind: for a `set` of one of the variables, its value."""
-    setting = SETTING.match(statement)
-    if setting and setting[1] in variables:
-        return f"set {setting[1]} = %s", (variables[setting[1]],)
-    return statement, None
-
-
-def _all_rows(cursor: SnowflakeCursor) -> pd.DataFrame:
-    """Of a cursor whose statement is no SELECT and so has no Arrow batches."""
-    columns = [column.name for column in cursor.description or ()]
-    return pd.DataFrame(cursor.fetchall(), columns=columns)
 
 
 def describe(connection: SnowflakeConnection) -> str:

@@ -13,7 +13,8 @@ from snowflake.connector.errors import Error
 
 from helpers import runs
 from helpers.records import FAILURE, WRITTEN, WRITTEN_PREDICTION, sql_columns
-from helpers.snowflake.connection import execute, run_file
+from helpers.snowflake.connection import execute
+from helpers.snowflake.sql_files import run_file
 
 REMEDY = (
     "Delete its Parquet part and run notebook 03_run_inference again: "

@@ -1,13 +1,12 @@
 """Labelled images as a PyTorch dataset, read by several threads and kept decoded in a cache."""
 
-import copy
 import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from helpers.files import written_whole
-from helpers.folders import image_files, label_of
+from helpers.folders import label_of
 from helpers.images import ImageError, decode, shrink
 
 
@@ -141,33 +140,5 @@ class LabelledImages(Dataset):
         name = hashlib.sha256(self._keys[index].encode()).hexdigest()
         return Path(self.cache) / name[:2] / f"{name}.npy"
 
-    def subset(self, indices: Sequence[int]) -> Self:
-        """The same data set with only these images; its classes stay, also where none is left."""
-        chosen = copy.copy(self)
-        chosen.paths = [self.paths[index] for index in indices]
-        chosen.sizes = {path: self.sizes[path] for path in chosen.paths}
-        chosen._keys = [self._keys[index] for index in indices]
-        chosen.labels = self.labels[list(indices)]
-        chosen.broken = {}
-        chosen._pool = None
-        return chosen
-
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_pool": None, "_pid": None}
-
-
-class ImageFolder(LabelledImages):
-    """The images of a local folder <class>/<file>."""
-
-    def __init__(self, folder: Path, **options: Any):
-        self.folder = Path(folder).resolve()
-        super().__init__([self._described(path) for path in image_files(self.folder)], **options)
-
-    def _described(self, path: Path) -> ImageFile:
-        status = path.stat()
-        key = f"{path}@{status.st_mtime_ns}"
-        return ImageFile(path.relative_to(self.folder).as_posix(), status.st_size, key)
-
-    def read(self, index: int) -> bytes:
-        """The file's bytes."""
-        return (self.folder / self.paths[index]).read_bytes()

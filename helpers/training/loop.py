@@ -4,8 +4,9 @@ import csv
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torchvision
@@ -17,10 +18,10 @@ from helpers import networks
 from helpers.files import written_whole
 from helpers.folders import data_digest
 from helpers.model import Classifier, ModelCard, build, device_named, has_fast_bfloat16, save
-from helpers.training.augmentation import distort, mix, random_crop
+from helpers.training.augmentation import mix, random_crop, recolour
 from helpers.training.dataset import LabelledImages
 from helpers.training.optimise import HEAD_FASTER, freeze_early, parameter_groups, running_average
-from helpers.training.validation import fit_temperature, logits_of, prefetched
+from helpers.training.validation import fit_temperature, judged, logits_of, prefetched
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Parameters:
     freeze: bool = True  # whether early layers stay as ImageNet taught them
     view: str = "centre"  # what evaluation sees: the "centre" square or the "whole" frame
     flip: bool = True  # whether prediction averages the image and its mirror image
-    augmentation: float = 0.3  # strength of rotation, colour and erasing; 0 for none
+    augmentation: float = 0.3  # strength of changes of colour; 0 for none, and no mixing
     crop_scale: float = 0.35  # least share of the area that a random crop keeps
-    mixing: float = 0.6  # share of the epochs with MixUp and CutMix, unless augmentation is 0
+    mixing: float = 0.6  # share of the epochs, from the first, with MixUp and CutMix
     label_smoothing: float = 0.05
     weight_decay: float = 0.02
     averaging: float = 0.98  # decay of the running average of the weights; 0 for none
@@ -53,26 +54,28 @@ class Parameters:
 
 @dataclass
 class Progress:
-    """What `report` is told: before the first step, after each, and with `validation` after an
-    epoch.
-    """
+    """Where a training stands: what `report` is told, and what a resumed one goes on from."""
 
-    epoch: int  # from 1
-    n_epochs: int
-    step: int  # done in this epoch
-    steps: int
-    loss: float
-    accuracy: float
-    validation: dict | None = None
-
-
-@dataclass
-class Sums:
-    """What an epoch's batches add up to."""
-
-    loss: float = 0.0
+    epoch: int = 0  # finished
+    step: int = 0  # of this epoch
+    loss_sum: float = 0.0  # of this epoch, over images
     hits: int = 0
     images: int = 0
+    best: float = float("inf")  # validation loss at the temperature that suits it
+    history: list[dict] = field(default_factory=list)  # an entry for each finished epoch
+
+    @property
+    def loss(self) -> float:
+        """Mean of this epoch; NaN before its first step."""
+        return self.loss_sum / self.images if self.images else float("nan")
+
+    @property
+    def accuracy(self) -> float:
+        """Share of this epoch's images that were right; NaN before its first step."""
+        return self.hits / self.images if self.images else float("nan")
+
+
+Report = Callable[["TrainingRun"], None]
 
 
 class TrainingDiverged(ArithmeticError):
@@ -109,93 +112,93 @@ def fit(
     parameters: Parameters,
     path: Path,
     data_set: str = "",
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Report = lambda run: None,
 ) -> list[dict]:
     """Train on `data`; the best model by calibrated validation loss becomes the checkpoint `path`.
 
-    Returns the history, one dict an epoch, also written beside the checkpoint as CSV. Until the
-    training is finished `path` stays what it was. One that was interrupted goes on from
-    `<path>.state` when data and parameters are the same, and ends with the same weights.
-    Raises TrainingDiverged with epoch, batch and paths.
+    report: called before the first step, after each, and after each epoch. Returns the history, one
+    dict an epoch, also written beside the checkpoint as CSV. Until the training is finished `path`
+    stays what it was. One that was interrupted goes on from `<path>.state` when data and parameters
+    are the same, and ends with the same weights. Raises TrainingDiverged.
     """
     run = TrainingRun(data, parameters, Path(path), data_set)
     run.resume()
-    report(run.progress())
+    report(run)
     try:
-        while run.epoch < parameters.n_epochs:
+        while run.at.epoch < parameters.n_epochs:
             run.train_epoch(report)
     except KeyboardInterrupt:
         saved = "from where it was" if run.state_path.exists() else "from the beginning"
         raise KeyboardInterrupt(
-            f"Stopped in epoch {run.epoch + 1} of {parameters.n_epochs}. The same call again goes "
-            f"on {saved}; until it is finished, {run.path.name} stays as it was."
+            f"Stopped in epoch {run.at.epoch + 1} of {parameters.n_epochs}. The same call again "
+            f"goes on {saved}; until it is finished, {run.path.name} stays as it was."
         ) from None
     run.finish()
-    return run.history
+    return run.at.history
+
+
+def new_classifier(data: LabelledImages, parameters: Parameters, data_set: str = "") -> Classifier:
+    """The network to train, with its card. Raises as `model.build`."""
+    network = networks.known(parameters.arch)
+    card = ModelCard(
+        arch=parameters.arch,
+        classes=data.classes,
+        image_size=parameters.image_size,
+        data_set=data_set,
+        data_digest=data_digest(data.sizes),
+        view=parameters.view,
+        flip=parameters.flip,
+        mean=list(network.mean),
+        std=list(network.std),
+        parameters=asdict(parameters),
+        versions={"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)},
+    )
+    return Classifier(build(parameters.arch, len(card.classes), parameters.weights), card)
 
 
 class TrainingRun:
     """One training run: the network and all that a resumed run needs to go on alike."""
 
     def __init__(self, data: LabelledImages, parameters: Parameters, path: Path, data_set: str):
+        p = parameters
         self.data = data
-        self.parameters = parameters
+        self.parameters = p
         self.path = path
         self.state_path = path.with_name(path.name + ".state")
         self.best_path = path.with_name(path.name + ".best")  # becomes `path` at the end
         self.training, self.validation = split(
-            data.labels, parameters.validation_share, parameters.seed, parameters.downsample_to
+            data.labels, p.validation_share, p.seed, p.downsample_to
         )
-        self.steps = max(1, len(self.training) // parameters.batch_size)
-        self.device = device_named(parameters.device)
-        torch.manual_seed(parameters.seed)
-        self.model = self._new_model(data_set).to(self.device)
+        self.n_steps = max(1, len(self.training) // p.batch_size)  # in an epoch
+        self.device = device_named(p.device)
+        torch.manual_seed(p.seed)
+        self.model = new_classifier(data, p, data_set).to(self.device)
+        is_pretrained = p.weights == "imagenet"
+        # frozen parts stay in evaluation mode, in which their statistics do not move
+        self.frozen = freeze_early(self.model.net) if is_pretrained and p.freeze else []
+        head_lr = p.base_lr * (HEAD_FASTER if is_pretrained else 1)
+        groups = parameter_groups(self.model.net, p.base_lr, head_lr, p.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            [group["lr"] for group in groups],
+            total_steps=max(5, self.n_steps * p.n_epochs),  # a cycle of four divides by zero
+            pct_start=0.25,
+        )
         self.average = AveragedModel(
-            self.model, multi_avg_fn=running_average(parameters.averaging), use_buffers=True
+            self.model, multi_avg_fn=running_average(p.averaging), use_buffers=True
         )
-        self.optimizer, self.schedule = self._new_optimizer()
-        self.epoch = 0
-        self.step = 0
-        self.history: list[dict] = []
-        self.best = float("inf")  # validation loss at the temperature that suits it
-        self.sums = Sums()
+        self.at = Progress()
         self.saved_at = time.monotonic()
 
-    def _new_model(self, data_set: str) -> Classifier:
-        p = self.parameters
-        network = networks.known(p.arch)
-        versions = {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
-        card = ModelCard(
-            arch=p.arch,
-            classes=self.data.classes,
-            image_size=p.image_size,
-            data_set=data_set,
-            data_digest=data_digest(self.data.sizes),
-            view=p.view,
-            flip=p.flip,
-            mean=list(network.mean),
-            std=list(network.std),
-            parameters=asdict(p),
-            versions=versions,
-        )
-        net = build(p.arch, len(card.classes), p.weights)
-        # frozen parts stay in evaluation mode, in which their statistics do not move
-        self.frozen: list[nn.Module] = []
-        if p.freeze and p.weights == "imagenet":
-            self.frozen = freeze_early(net, p.image_size)
-        return Classifier(net, card)
-
-    def _new_optimizer(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        p = self.parameters
-        head_lr = p.base_lr * (HEAD_FASTER if p.weights == "imagenet" else 1)
-        groups = parameter_groups(self.model.net, p.base_lr, head_lr, p.weight_decay)
-        optimizer = torch.optim.AdamW(groups)
-        total_steps = max(5, self.steps * p.n_epochs)  # a cycle of four divides by zero
-        peaks = [group["lr"] for group in groups]
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, peaks, total_steps=total_steps, pct_start=0.25
-        )
-        return optimizer, schedule
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own."""
+        return {
+            "model": self.model,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+        }
 
     def identity(self) -> dict:
         """What must be the same for a state to be taken up."""
@@ -206,71 +209,60 @@ class TrainingRun:
         if not self.state_path.exists():
             return
         state = torch.load(self.state_path, self.device, weights_only=True)
-        if state["identity"] != self.identity():
-            return
-        for name in ("model", "average", "optimizer", "schedule"):
-            getattr(self, name).load_state_dict(state[name])
-        self.epoch = state["epoch"]
-        self.step = state["step"]
-        self.history = state["history"]
-        self.best = state["best"]
-        self.sums = Sums(**state["sums"])
+        if state["identity"] == self.identity():
+            self.at = Progress(**state["at"])
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
 
     def save_state(self) -> None:
         """Write all that `resume` needs."""
-        state = {
-            "identity": self.identity(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "history": self.history,
-            "best": self.best,
-            "sums": asdict(self.sums),
-        }
-        for name in ("model", "average", "optimizer", "schedule"):
-            state[name] = getattr(self, name).state_dict()
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
         with written_whole(self.state_path) as unfinished:
-            torch.save(state, unfinished)
+            torch.save({"identity": self.identity(), "at": asdict(self.at)} | parts, unfinished)
         self.saved_at = time.monotonic()
 
     def finish(self) -> None:
         """Put the best model where the next notebook looks for it, with the history beside it."""
         if self.best_path.exists():  # not where a finished run was killed just before its end
             with written_whole(self.path.with_suffix(".history.csv")) as unfinished:
-                _write_csv(self.history, unfinished)
+                _write_csv(self.at.history, unfinished)
             os.replace(self.best_path, self.path)
         self.state_path.unlink(missing_ok=True)
 
-    def train_epoch(self, report: Callable[[Progress], None]) -> None:
+    def train_epoch(self, report: Report) -> None:
         """The steps of this epoch that are left, then a look at the validation images."""
-        p = self.parameters
         started = time.perf_counter()
-        first_step = self.step
+        n_before = self.at.images
         self.model.train()
         for part in self.frozen:
             part.eval()
         for images, labels, used in prefetched(self._batches(), self.load):
             self.train_step(images, labels, used)
-            report(self.progress())
-            if time.monotonic() > self.saved_at + p.save_every_s and self.step < self.steps:
+            report(self)
+            if time.monotonic() > self.saved_at + self.parameters.save_every_s:
                 self.save_state()
         seconds = time.perf_counter() - started
-        n_images = (self.step - first_step) * min(p.batch_size, len(self.training))
-        self._end_epoch({"images_per_s": n_images / seconds, "seconds": seconds}, report)
+        speed = {"images_per_s": (self.at.images - n_before) / seconds, "seconds": seconds}
+        row = {"epoch": self.at.epoch + 1, "loss": self.at.loss, "accuracy": self.at.accuracy}
+        history = [*self.at.history, row | self.validate() | speed]
+        self.at = Progress(self.at.epoch + 1, best=self.at.best, history=history)
+        self.save_state()
+        report(self)
 
     def _batches(self) -> list[list[int]]:
         """Indices of the images of each step that is left in this epoch."""
-        p = self.parameters
-        order = torch.randperm(len(self.training), generator=_generator(p.seed, self.epoch, 0))
-        indices = [self.training[i] for i in order.tolist()]
-        size = min(p.batch_size, len(indices))
-        return [indices[step * size : (step + 1) * size] for step in range(self.step, self.steps)]
+        generator = _generator(self.parameters.seed, self.at.epoch, 0)
+        order = torch.randperm(len(self.training), generator=generator).tolist()
+        size = min(self.parameters.batch_size, len(order))
+        steps = range(self.at.step, self.n_steps)
+        return [[self.training[i] for i in order[s * size : (s + 1) * size]] for s in steps]
 
     def load(self, batch: list[int]) -> tuple[Tensor, Tensor, list[int]]:
         """Random crops (B, 3, S, S) uint8, labels (B,), and the indices that could be read."""
         p = self.parameters
 
         def crop(index: int) -> Tensor:
-            generator = _generator(p.seed, self.epoch, index + 1)
+            generator = _generator(p.seed, self.at.epoch, index + 1)
             return random_crop(self.data.load(index), p.image_size, p.crop_scale, generator)
 
         items = self.data.map(crop, batch)
@@ -280,99 +272,58 @@ class TrainingRun:
         return torch.stack([image for _, image in items]), self.data.labels[used], used
 
     def train_step(self, images: Tensor, labels: Tensor, used: list[int]) -> None:
-        """Move the weights once. images: (B, 3, S, S) uint8; labels: (B,); used: their indices."""
+        """Move the weights once. images: (B, 3, S, S) uint8; labels: (B,); used: their indices.
+
+        Raises TrainingDiverged.
+        """
         p = self.parameters
-        seed = _seed(p.seed, self.epoch, 2**23 + self.step)
-        torch.manual_seed(seed)  # dropout repeats itself in a resumed run
-        generator = Generator().manual_seed(seed)
+        # colours, mixing and dropout repeat themselves in a resumed run
+        torch.manual_seed(_seed(p.seed, self.at.epoch, 2**23 + self.at.step))
+        images = images.to(self.device)
         labels = labels.to(self.device)
-        images = distort(images.to(self.device).float(), p.augmentation, generator)
         targets = labels
-        if p.augmentation and self.epoch < p.mixing * p.n_epochs:
-            images, targets = mix(images, labels, len(self.data.classes), generator)
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)
-        ):
+        if p.augmentation:
+            images = recolour(images, p.augmentation)
+            if self.at.epoch < p.mixing * p.n_epochs:
+                images, targets = mix(images.float(), labels, len(self.data.classes))
+        in_bfloat16 = has_fast_bfloat16(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16):
             logits = self.model(images)  # (B, n_classes)
         loss = cross_entropy(logits, targets, label_smoothing=p.label_smoothing)
-        self._refuse_divergence(loss.item(), used)
+        if not loss.item() < float("inf"):  # true for NaN as well
+            paths = ", ".join(self.data.paths[i] for i in used[:5])
+            raise TrainingDiverged(
+                f"The loss is {loss.item()} in epoch {self.at.epoch + 1}, batch {self.at.step + 1} "
+                f"({paths}, ...). Lower base_lr."
+            )
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
         self.average.update_parameters(self.model)
-        self.sums.loss += loss.item() * len(used)
-        self.sums.hits += int((logits.argmax(1) == labels).sum())
-        self.sums.images += len(used)
-        self.step += 1
-
-    def _refuse_divergence(self, loss: float, used: list[int]) -> None:
-        if loss < float("inf"):  # false for NaN as well
-            return
-        paths = ", ".join(self.data.paths[i] for i in used[:5])
-        raise TrainingDiverged(
-            f"The loss is {loss} in epoch {self.epoch + 1}, batch {self.step + 1} ({paths}, ...). "
-            "Lower base_lr."
-        )
-
-    def progress(self, validation: dict | None = None) -> Progress:
-        """Where the run stands; loss and accuracy are NaN before an epoch's first step."""
-        n = self.sums.images or float("nan")
-        return Progress(
-            epoch=min(self.epoch + 1, self.parameters.n_epochs),
-            n_epochs=self.parameters.n_epochs,
-            step=self.step,
-            steps=self.steps,
-            loss=self.sums.loss / n,
-            accuracy=self.sums.hits / n,
-            validation=validation,
-        )
-
-    def _end_epoch(self, speed: dict, report: Callable[[Progress], None]) -> None:
-        result = self.validate()
-        progress = self.progress(result)
-        row = {"epoch": self.epoch + 1, "loss": progress.loss, "accuracy": progress.accuracy}
-        row |= {f"validation_{name}": value for name, value in result.items()}
-        self.history.append(row | speed)
-        report(progress)
-        self.epoch += 1
-        self.step = 0
-        self.sums = Sums()
-        self.save_state()
+        self.at.step += 1
+        self.at.images += len(used)
+        self.at.loss_sum += loss.item() * len(used)
+        self.at.hits += int((logits.argmax(1) == labels).sum())
 
     def validate(self) -> dict:
         """Loss and accuracy of the averaged model on the validation images; the best is kept."""
-        model = self.average.module
-        assert isinstance(model, Classifier)
+        model = cast(Classifier, self.average.module)
         if not self.validation:  # nothing to choose by: the newest is kept
-            self._keep(model, {})
-            return {"loss": float("nan"), "accuracy": float("nan")}
+            save(model, self.best_path)
+            return {"validation_loss": float("nan"), "validation_accuracy": float("nan")}
         logits, labels = logits_of(model, self.data, self.validation)
-        loss = cross_entropy(logits, labels).item()
-        accuracy = (logits.argmax(1) == labels).float().mean().item()
+        found = judged(logits, labels, self.data.classes)
         temperature = fit_temperature(logits, labels)
         calibrated = cross_entropy(logits / temperature, labels).item()
         # accuracy moves in steps of one image, and would choose by luck
-        if calibrated < self.best or not self.best_path.exists():
-            self.best = calibrated
+        if calibrated < self.at.best or not self.best_path.exists():
+            self.at.best = calibrated
             model.card.temperature = temperature
-            counts = torch.bincount(labels)
-            most_frequent = int(counts.argmax())
-            figures = {
-                "n": len(labels),
-                "accuracy": accuracy,
-                "loss": loss,
-                "epoch": self.epoch + 1,
-                "most_frequent": self.data.classes[most_frequent],
-                "baseline": counts[most_frequent].item() / len(labels),
-            }
-            self._keep(model, {"validation": figures})
-        return {"loss": loss, "accuracy": accuracy}
-
-    def _keep(self, model: Classifier, metrics: dict) -> None:
-        model.card.metrics = metrics
-        save(model, self.best_path)
+            model.card.metrics = {"validation": found | {"epoch": self.at.epoch + 1}}
+            save(model, self.best_path)
+        return {"validation_loss": found["loss"], "validation_accuracy": found["accuracy"]}
 
 
 def _seed(seed: int, epoch: int, item: int) -> int:

@@ -5,24 +5,21 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from helpers.networks import head_of, maps_of
+from helpers.networks import head_of
 
-EARLY = 8  # layers whose maps have at least this part of the image's side are early: an eighth
+EARLY = 0.3  # share of a pretrained network's layers, from its beginning, that stay as they are
 HEAD_FASTER = 7.0  # times the learning rate of pretrained layers that the new last layer gets
 
 
-def freeze_early(net: nn.Module, image_size: int) -> list[nn.Module]:
+def freeze_early(net: nn.Module) -> list[nn.Module]:
     """Keep the early layers of a pretrained network as they are; returns its frozen parts.
 
-    They see edges and textures, which are the same in all photographs, and take half of the time to
-    train. The parts that are returned belong into evaluation mode: their statistics stay as well.
+    They see edges and textures, which are alike in all photographs, and their maps are the largest:
+    they take half of the time to train. The parts that are returned belong into evaluation mode, so
+    that their statistics stay as well.
     """
-    maps = maps_of(net, torch.zeros(1, 3, image_size, image_size))
-    early = [module for module, shape in maps if min(shape[-2:]) >= image_size / EARLY]
-    seen_early = {id(p) for module in early for p in module.parameters(recurse=False)}
     parameters = list(net.parameters())
-    last = max(i for i, parameter in enumerate(parameters) if id(parameter) in seen_early)
-    for parameter in parameters[: last + 1]:
+    for parameter in parameters[: round(EARLY * len(parameters))]:
         parameter.requires_grad_(False)
     return [module for module in net.modules() if _is_frozen(module)]
 
@@ -37,19 +34,17 @@ def parameter_groups(net: nn.Module, lr: float, head_lr: float, weight_decay: fl
 
     Weight decay is for matrices and kernels only: it does biases and normalisation no good.
     """
-    head = {id(parameter) for parameter in head_of(net).parameters()}
-    groups = []
-    for in_head, rate in ((False, lr), (True, head_lr)):
-        for is_matrix, decay in ((True, weight_decay), (False, 0.0)):
-            chosen = [
-                parameter
-                for parameter in net.parameters()
-                if parameter.requires_grad
-                and (id(parameter) in head) == in_head
-                and (parameter.ndim > 1) == is_matrix
-            ]
-            groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    return [group for group in groups if group["params"]]
+    head = {id(parameter) for parameter in head_of(net)[1].parameters()}
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for parameter in net.parameters():
+        if parameter.requires_grad:
+            rate = head_lr if id(parameter) in head else lr
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [
+        {"params": chosen, "lr": rate, "weight_decay": decay}
+        for (rate, decay), chosen in groups.items()
+    ]
 
 
 def running_average(decay: float) -> Callable[..., None]:

@@ -40,6 +40,19 @@ def logits_of(
     return torch.cat(logits), torch.cat(labels)
 
 
+def judged(logits: Tensor, labels: Tensor, classes: list[str]) -> dict:
+    """How good logits (N, n_classes) are for labels (N,), beside always naming one class."""
+    counts = torch.bincount(labels)
+    most_frequent = int(counts.argmax())
+    return {
+        "n": len(labels),
+        "accuracy": (logits.argmax(1) == labels).float().mean().item(),
+        "loss": cross_entropy(logits, labels).item(),
+        "most_frequent": classes[most_frequent],
+        "baseline": counts[most_frequent].item() / len(labels),
+    }
+
+
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature in [0.1, 10] that makes the probabilities likeliest (Guo et al. 2017).
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from snowflake.connector import SnowflakeConnection
 
 from helpers.snowflake import stage
-from helpers.snowflake.connection import SCHEMA, execute, run_file
+from helpers.snowflake.connection import SCHEMA, execute
+from helpers.snowflake.sql_files import run_file
 
 
 def make_empty_tables(connection: SnowflakeConnection, database: str) -> None:

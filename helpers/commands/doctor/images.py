@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from helpers import model, runs
+from helpers import choice, runs
 from helpers.cluster.start import start_cluster
 from helpers.commands.doctor.patient import NOTEBOOK_01, Finding, Patient
 from helpers.files import digest_of
@@ -122,7 +122,7 @@ def trained_model(patient: Patient) -> Iterator[Finding]:
     """The one that notebook 03 would take, and whether the run's predictions are of it."""
     try:
         run = runs.open_run("latest", patient.backend, patient.database)
-        path = model.choose(run.data_digest, run.classes)
+        path = choice.choose(run.data_digest, run.classes)
     except FileNotFoundError as error:
         yield Finding("warning", str(error))
         return
