@@ -43,6 +43,7 @@ from helpers.inference.classify import classify
 from helpers.inference.schedule import Sign
 from helpers.snowflake.connection import connect
 from helpers.snowflake.listing import list_images, sign_urls
+from helpers.training.pretrained import build
 
 DATABASE = "BENCH_INFERENCE"
 TABLE = "clothing_test"
@@ -73,7 +74,7 @@ def untrained(arch: str, size: int, path: Path) -> Path:
     """A checkpoint of random weights: the speed does not depend on them."""
     torch.manual_seed(0)
     card = model.ModelCard(arch, [f"class {i}" for i in range(10)], size, "bench", "bench")
-    model.save(model.Classifier(model.build(arch, 10), card), path)
+    model.save(model.Classifier(build(arch, 10), card), path)
     return path
 
 

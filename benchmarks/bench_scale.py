@@ -31,6 +31,7 @@ from helpers.files import digest_of, write_json
 from helpers.inference.classify import classify
 from helpers.snowflake.connection import connect, execute, query
 from helpers.snowflake.sql_files import run_file
+from helpers.training.pretrained import build
 
 ROWS = (10_000, 100_000, 1_000_000)
 PAGE = 50_000
@@ -184,7 +185,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     os.environ["TUTORIAL_SANDBOX"] = str(folder / "sandbox")
     card = model.ModelCard("resnet18", CLASSES, 64, "bench", "bench")
-    model.save(model.Classifier(model.build("resnet18", len(CLASSES)), card), folder / "model.pt")
+    model.save(model.Classifier(build("resnet18", len(CLASSES)), card), folder / "model.pt")
     try:
         results = {}
         for n in options.rows:

@@ -58,7 +58,7 @@ def compute(run: TrainingRun, images: Tensor, labels: Tensor) -> float:
     size = run.parameters.batch_size
     started = time.perf_counter()
     run.model.train()
-    for i in range(run.steps):
+    for i in range(run.n_steps):
         batch = slice(i * size, (i + 1) * size)
         run.train_step(images[batch], labels[batch], list(range(size)))
     return time.perf_counter() - started
@@ -66,11 +66,8 @@ def compute(run: TrainingRun, images: Tensor, labels: Tensor) -> float:
 
 def epoch(run: TrainingRun) -> float:
     """Seconds of an epoch of the project's own training loop, without the validation after it."""
-    seconds = []
-    run.end_epoch = lambda elapsed, rate, report: seconds.append(elapsed)
-    run.step, run.sums = 0, [0.0, 0, 0]
-    run.train_epoch(lambda progress: None)
-    return seconds[0]
+    run.train_epoch(lambda run: None)
+    return run.at.history[-1]["seconds"]
 
 
 def guide_epoch(
@@ -85,7 +82,7 @@ def guide_epoch(
     started = time.perf_counter()
     transform = v2.Compose([v2.Resize(256), crop, v2.PILToTensor()])
     urls = sign_urls(connection, STAGE, paths)
-    for i in range(run.steps):
+    for i in range(run.n_steps):
         batch = slice(i * size, (i + 1) * size)
         responses = [requests.get(url, stream=True) for url in urls[batch]]
         decoded = [transform(Image.open(response.raw).convert("RGB")) for response in responses]
@@ -103,27 +100,29 @@ def measure(arch: str, connection: SnowflakeConnection, options: argparse.Namesp
         n_epochs=1000,
         batch_size=options.batch_size,
         arch=arch,
+        weights="none",
         image_size=options.image_size,
         augmentation=options.augmentation,
         validation_share=0,
-        checkpoint_every=10**9,
+        save_every_s=10**9,
     )
     seconds = {name: [] for name in ("compute", "epoch1", "epoch2", "guide")}
     data = dataset(connection, scratch / "0", options.image_size)
     run = TrainingRun(data, parameters, scratch / "m.pt", "bench")
-    images, labels, _ = run.load(list(range(run.steps * parameters.batch_size)))
+    images, labels, _ = run.load(list(range(run.n_steps * parameters.batch_size)))
     first = range(parameters.batch_size)
     run.train_step(images[: len(first)], labels[: len(first)], list(first))  # sets up the kernels
     for turn in range(1, options.rounds + 1):
-        run.step = 0
+        run.at.step = 0
         seconds["compute"].append(compute(run, images, labels))
+        run.at.step = 0
         run.data = dataset(connection, scratch / str(turn), options.image_size)
         seconds["epoch1"].append(epoch(run))
         seconds["epoch2"].append(epoch(run))
         if turn <= options.guide_rounds:
             seconds["guide"].append(guide_epoch(connection, run, data.paths, data.labels))
     shutil.rmtree(scratch)
-    n = run.steps * parameters.batch_size
+    n = run.n_steps * parameters.batch_size
     result = {name: round(n / statistics.median(values), 2) for name, values in seconds.items()}
     ratios = {
         f"{name}_ratio": round(result[name] / result["compute"], 3)

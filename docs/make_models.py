@@ -27,8 +27,9 @@ from helpers import config, model, networks, plots
 from helpers.commands.evaluate import evaluate, predict_folder
 from helpers.commands.train import print_progress
 from helpers.files import digest_of, write_json
-from helpers.folders import data_digest, split_folders
-from helpers.review import diagrams, figures
+from helpers.folders import split_folders
+from helpers.labels import data_digest
+from helpers.review import diagrams, duplicates, figures
 from helpers.training.hashes import keep_hashes
 from helpers.training.image_folder import ImageFolder
 from helpers.training.loop import Parameters, fit
@@ -151,7 +152,7 @@ def photographs(images: Path, scratch: Path) -> dict:
     labels = torch.cat(judged.labels)
     provide(trained, judged.temperature, held_back(found, labels, data.classes), PROVIDED)
     shutil.copy(path.with_suffix(".history.csv"), PROVIDED.with_suffix(".history.csv"))
-    keep_hashes(data, config.provided_hashes(data_digest(data.sizes)))
+    keep_hashes(data, duplicates.provided_hashes(data_digest(data.sizes)))
     predictions, counts = predict_folder(test_folder, PROVIDED)
     looked = figures.metrics(predictions.probabilities(), predictions.labels, predictions.classes)
     del counts["images_per_s"]
@@ -185,7 +186,7 @@ def drawings(scratch: Path) -> dict:
         judged = held_back(found, labels, data.classes)
         provide(trained, fit_temperature(logits, labels), judged, DRAWN)
         first = evaluate(draw_samples(Path(place) / "first", 1, 60, seed=1) / "test", DRAWN)
-    keep_hashes(data, config.provided_hashes(data_digest(data.sizes)))
+    keep_hashes(data, duplicates.provided_hashes(data_digest(data.sizes)))
     result = evaluate(folder / "test", DRAWN)
     del result["images_per_s"]
     others = {name: first[name] for name in ("n", "accuracy", "accuracy_95", "ece", "ece_95")}

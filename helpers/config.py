@@ -33,11 +33,6 @@ def hashes_file(digest: str) -> Path:
     return trained_model().with_name(f"hashes-{digest[:16]}.csv")
 
 
-def provided_hashes(digest: str) -> Path:
-    """The same for the data of a model that comes with the repository."""
-    return PROJECT_ROOT / "model" / "hashes" / f"{digest[:16]}.csv"
-
-
 def images_folder(name: str = "") -> Path:
     """Absolute path of the images.
 

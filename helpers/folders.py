@@ -1,33 +1,8 @@
-"""A folder of images: its files, their labels, the digest of the data set, and its splits."""
+"""A folder of images: its splits, and the files of its classes."""
 
-import hashlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-
-
-def label_of(path: str) -> str:
-    """The class of an image: its lowest folder. Raises ValueError for a path without one.
-
-    >>> label_of("train/t-shirt/a.jpg")
-    't-shirt'
-    """
-    label = PurePosixPath(path).parent.name
-    if not label:
-        raise ValueError(f"{path!r} lies in no class folder. Arrange the images as <class>/<file>.")
-    return label
-
-
-def data_digest(sizes: dict[str, int]) -> str:
-    """Identity of a data set: SHA-256 over its paths and their sizes in bytes.
-
-    It is the same on disk and on a stage, and whatever the order.
-
-    >>> data_digest({"hat/a.jpg": 10})[:12]
-    'b5aa8f3e4c03'
-    """
-    lines = sorted(f"{path}\t{size}\n" for path, size in sizes.items())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -60,7 +35,8 @@ def split_folders(folder: Path) -> tuple[Path, Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"Images folder {folder} does not exist. Give a folder of train/<class>/, test/<class>/."
+            f"Images folder {folder} does not exist. "
+            "Give a folder of train/<class>/, test/<class>/."
         )
     names = [name for name in ("train", "test", "validation") if (folder / name).is_dir()]
     if len(names) < 2 or names[0] != "train":

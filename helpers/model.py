@@ -43,8 +43,10 @@ class ModelCard:
         if "baseline" not in judged:
             return "What this model does on images held back from its training was not noted."
         baseline = judged["baseline"]
-        guess = f"always answering {judged['most_frequent']} would be right for {baseline:.0%}"
-        found = f"Of {judged['n']} images held back {judged['accuracy']:.0%} were right; {guess}."
+        found = (
+            f"Of {judged['n']} images held back {judged['accuracy']:.0%} were right; "
+            f"always answering {judged['most_frequent']} would be right for {baseline:.0%}."
+        )
         standard_error = (baseline * (1 - baseline) / judged["n"]) ** 0.5
         if judged["accuracy"] > baseline + 2 * standard_error:
             return found
@@ -92,37 +94,6 @@ class Classifier(nn.Module):
         return (logits / self.card.temperature).softmax(1)
 
 
-def build(arch: str, n_classes: int, weights: str = "none") -> nn.Module:
-    """A network of `networks.NETWORKS` with `n_classes` outputs.
-
-    weights: "imagenet" (pretrained), "none" (random), or the path of a checkpoint (.pt), of which
-    the last layer is left out where its classes are others. Raises ValueError, ConnectionError.
-    """
-    if weights == "imagenet":
-        return networks.build_pretrained(arch, n_classes)
-    net = networks.build(arch, n_classes)
-    if weights.endswith(".pt"):
-        _load_matching(net, read_checkpoint(weights)["state_dict"], arch, weights)
-    elif weights != "none":
-        raise ValueError(
-            f'weights is {weights!r}. Use "imagenet", "none", or the path of a checkpoint (.pt).'
-        )
-    return net
-
-
-def _load_matching(net: nn.Module, state: dict, arch: str, source: str) -> None:
-    """All weights but those of another shape, which is the head where the classes differ."""
-    own = net.state_dict()
-    fitting = {
-        name: value.float()
-        for name, value in state.items()
-        if name in own and own[name].shape == value.shape
-    }
-    if len(fitting) < len(own) - 2:
-        raise ValueError(f"weights {source} do not fit {arch}. Name a checkpoint of the same arch.")
-    net.load_state_dict(fitting, strict=False)
-
-
 def device_named(name: str = "auto") -> torch.device:
     """The device `name`, or for "auto" the best there is: CUDA, MPS, CPU."""
     if name != "auto":
@@ -130,25 +101,6 @@ def device_named(name: str = "auto") -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively, which trains about twice as fast as float32.
-
-    Intel's processors have avx512_bf16 too, but do no more of it at a time than of float32: there
-    it takes AMX.
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    flags = _cpu_flags() if device.type == "cpu" else ""
-    return "amx_bf16" in flags or ("avx512_bf16" in flags and "AuthenticAMD" in flags)
-
-
-def _cpu_flags() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return ""
 
 
 def save(model: Classifier, path: Path, half: bool = False) -> None:

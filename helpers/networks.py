@@ -1,16 +1,10 @@
 """The networks that this project knows, and where their pretrained weights come from."""
 
-import hashlib
-import io
-import pickle
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
-from urllib.error import URLError
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 DEFAULT = "efficientnet_lite0"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -87,18 +81,12 @@ def known(arch: str) -> Network:
     return NETWORKS[arch]
 
 
-def build(arch: str, n_classes: int) -> nn.Module:
-    """An untrained network of NETWORKS with `n_classes` outputs. Raises ValueError.
+def construct(arch: str, n_classes: int) -> nn.Module:
+    """An untrained network with `n_classes` outputs; any classifier of torchvision will do.
 
-    >>> build("resnet18", n_classes=3)(torch.zeros(2, 3, 64, 64)).shape
+    >>> construct("resnet18", n_classes=3)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 3])
     """
-    known(arch)
-    return construct(arch, n_classes)
-
-
-def construct(arch: str, n_classes: int) -> nn.Module:
-    """Like `build`, for older checkpoints' networks as well: any classifier of torchvision."""
     network = NETWORKS.get(arch)
     if network and network.timm_name:
         import timm  # here: only these networks need it
@@ -106,22 +94,7 @@ def construct(arch: str, n_classes: int) -> nn.Module:
         net = timm.create_model(network.timm_name, num_classes=1000)
     else:
         net = torchvision.models.get_model(arch)
-    return _with_outputs(net, n_classes)
-
-
-def build_pretrained(arch: str, n_classes: int) -> nn.Module:
-    """A network with `n_classes` outputs whose other weights have seen ImageNet.
-
-    Raises ConnectionError where they must be downloaded and cannot, ValueError where a file is not
-    the expected one.
-    """
-    network = known(arch)
-    if network.package:
-        net = build(arch, 1000)
-        net.load_state_dict(_matched(_packaged(network), net.state_dict()))
-    else:
-        net = _downloaded(arch)
-    return _with_outputs(net, n_classes)
+    return with_outputs(net, n_classes)
 
 
 def head_of(net: nn.Module) -> tuple[str, nn.Linear]:
@@ -136,50 +109,8 @@ def replace_head(net: nn.Module, new: nn.Module) -> None:
     setattr(net.get_submodule(parent), child, new)
 
 
-def _with_outputs(net: nn.Module, n_classes: int) -> nn.Module:
+def with_outputs(net: nn.Module, n_classes: int) -> nn.Module:
     """The network with a new last layer, in the memory layout that suits convolutions."""
     _, head = head_of(net)
     replace_head(net, nn.Linear(head.in_features, n_classes))
     return net.to(memory_format=torch.channels_last)
-
-
-def _packaged(network: Network) -> dict[str, Tensor]:
-    """Weights by name from an installed package, whose code does not run."""
-    spec = find_spec(network.package)  # finds it without running it
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            f"Package {network.package}, which holds these weights, is not installed. "
-            'Run make setup, or use weights = "none".'
-        )
-    (file,) = Path(spec.submodule_search_locations[0], "models").glob("*.pth")
-    content = file.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != network.digest:
-        raise ValueError(
-            f"{file} has the SHA-256 {found}, not {network.digest}: it is not what was tested. "
-            f"Install {network.package} anew: remove .venv, then make setup."
-        )
-    return torch.load(io.BytesIO(content), "cpu", weights_only=True)
-
-
-def _matched(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The found weights under the wanted names: both list the same layers in the same order."""
-    counters = {name: value for name, value in wanted.items() if "num_batches_tracked" in name}
-    names = [name for name in wanted if name not in counters]
-    values = [value for name, value in found.items() if "num_batches_tracked" not in name]
-    for name, value in zip(names, values, strict=True):
-        if value.shape != wanted[name].shape:
-            raise ValueError(f"Weights for {name} have the shape {tuple(value.shape)}.")
-    return dict(zip(names, values, strict=True)) | counters
-
-
-def _downloaded(arch: str) -> nn.Module:
-    try:
-        return torchvision.models.get_model(arch, weights="DEFAULT")
-    except (URLError, OSError, pickle.UnpicklingError) as error:
-        offline = [name for name, network in NETWORKS.items() if network.package]
-        raise ConnectionError(
-            f"The ImageNet weights of {arch} could not be downloaded ({error}). Without "
-            f"internet use arch = {' or '.join(map(repr, offline))}, whose weights are "
-            'installed, or weights = "none".'
-        ) from None

@@ -1,7 +1,5 @@
 """Pictures in one style: each comes with its alt text and the data behind it."""
 
-import base64
-import html
 import io
 import math
 from collections.abc import Sequence
@@ -22,7 +20,6 @@ WRONG = "#D55E00"  # vermillion
 DARK = "#222222"
 LIGHT = "#8A8678"
 NARROW, WIDE = 6.4, 9.6  # inches
-SOLID = "-"
 DASHED = (0, (4, 2))  # lengths of dash and gap, in line widths
 N_MARKERS = 12  # of a curve, at most about so many
 # what draws or saves a figure runs in this style, and leaves the reader's own style as it was
@@ -44,11 +41,6 @@ class Picture:
         metadata = {"Software": None, "Description": self.alt}
         self.figure.savefig(buffer, format="png", metadata=metadata)
         return buffer.getvalue()
-
-    def html(self) -> str:
-        """An image element that holds the picture itself."""
-        source = "data:image/png;base64," + base64.b64encode(self.png()).decode()
-        return f'<img src="{source}" alt="{html.escape(self.alt)}" style="max-width:100%">'
 
     def save(self, folder: Path, name: str) -> "Picture":
         """Write <name>.png and <name>.csv."""
@@ -133,7 +125,7 @@ def _frame(ax: Axes, right: bool) -> None:
             linewidth=4,
             clip_on=False,
             edgecolor=RIGHT if right else WRONG,
-            linestyle=SOLID if right else DASHED,
+            linestyle="-" if right else DASHED,
         )
     )
 

@@ -27,6 +27,7 @@ from helpers.cluster.predictor import TURNS, gpu_turn
 from helpers.cluster.start import SLOTS, start_cluster
 from helpers.cluster.task import Batch, classify_batch
 from helpers.files import digest_of
+from helpers.training.pretrained import build
 
 # what may take minutes on a busy machine is to import torch in each process
 pytestmark = pytest.mark.timeout(900)
@@ -39,7 +40,7 @@ def checkpoints(tmp_path_factory) -> list[Path]:
         torch.manual_seed(seed)
         card = models.ModelCard("resnet18", ["hat", "shoes"], 64, "drawn", "digest")
         paths.append(tmp_path_factory.mktemp("models") / "model.pt")
-        models.save(models.Classifier(models.build("resnet18", 2), card), paths[-1])
+        models.save(models.Classifier(build("resnet18", 2), card), paths[-1])
     return paths
 
 

@@ -17,8 +17,8 @@ from scenery.tables import make_tables
 from snowflake.connector import SnowflakeConnection
 from torch.utils.data import DataLoader
 
-from helpers.folders import data_digest, label_of
 from helpers.images import Downloader, ImageError, evaluation_transform
+from helpers.labels import data_digest, label_of
 from helpers.snowflake.connection import connect
 from helpers.training.image_folder import ImageFolder
 from helpers.training.snowflake_folder import SignedUrl, SnowflakeImageFolder

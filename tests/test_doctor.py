@@ -20,6 +20,7 @@ from helpers.files import digest_of
 from helpers.snowflake import login, stage
 from helpers.snowflake.connection import execute
 from helpers.snowflake.sql_files import run_file
+from helpers.training.pretrained import build
 
 CLOSED = "http://127.0.0.1:9/image.jpg?signature=s3cret"  # the discard port: nobody listens
 
@@ -402,7 +403,7 @@ def test_model_is_found_by_its_digest(patient, home):
     state, text = one("model", patient)
     assert state == "warning" and "Run notebook 02_train_model" in text
     card = model.ModelCard("resnet18", ["hat", "shirt"], 32, "d", "digest")
-    model.save(model.Classifier(model.build("resnet18", 2), card), config.trained_model())
+    model.save(model.Classifier(build("resnet18", 2), card), config.trained_model())
     state, text = one("model", patient)
     assert state == "ok" and digest_of(config.trained_model())[:12] in text
     runs.with_model(run, "another digest")

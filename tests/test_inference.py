@@ -29,6 +29,7 @@ from helpers.inference.classify import classify, plan
 from helpers.inference.schedule import SIGNED_AT_MOST
 from helpers.inference.schedule import batches as batches_of
 from helpers.inference.worklist import Worklist
+from helpers.training.pretrained import build
 
 CLASSES = ["dress", "hat", "pants"]
 N_EACH = 8
@@ -51,7 +52,7 @@ def model_path(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     card = models.ModelCard("resnet18", CLASSES, 64, "drawn", "digest", temperature=1.5)
     path = tmp_path_factory.mktemp("model") / "model.pt"
-    models.save(models.Classifier(models.build("resnet18", 3), card), path)
+    models.save(models.Classifier(build("resnet18", 3), card), path)
     return path
 
 

@@ -3,6 +3,8 @@ import torch
 
 from helpers import model
 from helpers.model import Classifier, ModelCard
+from helpers.training import optimise
+from helpers.training.pretrained import build
 
 
 def classifier(**card) -> Classifier:
@@ -14,7 +16,7 @@ def classifier(**card) -> Classifier:
         "data_set": "d",
         "data_digest": "x",
     }
-    return Classifier(model.build("resnet18", 3), ModelCard(**(facts | card))).eval()
+    return Classifier(build("resnet18", 3), ModelCard(**(facts | card))).eval()
 
 
 IMAGES = torch.randint(
@@ -77,7 +79,7 @@ def test_flip_averages_the_mirror_image():
 
 def test_unknown_arch_is_named():
     with pytest.raises(ValueError, match="arch is 'resnet19'"):
-        model.build("resnet19", 3)
+        build("resnet19", 3)
 
 
 def test_missing_damaged_and_foreign_files_are_named(tmp_path):
@@ -114,14 +116,16 @@ def test_checkpoint_runs_no_code_of_the_file(tmp_path):
     ],
 )
 def test_bfloat16_where_the_processor_gains_by_it(monkeypatch, vendor, flags, fast):
-    monkeypatch.setattr(model, "_cpu_flags", lambda: f"vendor_id : {vendor}\nflags : fpu {flags}\n")
-    assert model.has_fast_bfloat16(torch.device("cpu")) is fast
-    assert not model.has_fast_bfloat16(torch.device("mps"))
+    monkeypatch.setattr(
+        optimise, "_cpu_flags", lambda: f"vendor_id : {vendor}\nflags : fpu {flags}\n"
+    )
+    assert optimise.has_fast_bfloat16(torch.device("cpu")) is fast
+    assert not optimise.has_fast_bfloat16(torch.device("mps"))
 
 
 def test_loading_draws_no_random_weights_and_maps_the_file(tmp_path):
     card = ModelCard("resnet18", ["a", "b"], 32, "set", "digest")
-    made = Classifier(model.build("resnet18", 2), card)
+    made = Classifier(build("resnet18", 2), card)
     model.save(made, tmp_path / "model.pt")
     before = torch.get_rng_state()
     loaded = model.load(tmp_path / "model.pt")
@@ -137,7 +141,7 @@ def test_loading_draws_no_random_weights_and_maps_the_file(tmp_path):
 
 @pytest.mark.parametrize("arch", ["regnet_y_400mf", "mobilenet_v3_small", "swin_t"])
 def test_other_architectures_come_back(tmp_path, arch):
-    made = Classifier(model.build(arch, 2), ModelCard(arch, ["a", "b"], 64, "set", "digest")).eval()
+    made = Classifier(build(arch, 2), ModelCard(arch, ["a", "b"], 64, "set", "digest")).eval()
     model.save(made, tmp_path / "model.pt")
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     assert torch.equal(model.load(tmp_path / "model.pt")(images), made(images))

@@ -12,6 +12,7 @@ from helpers.commands import nightly
 from helpers.files import digest_of
 from helpers.snowflake import stage
 from helpers.snowflake.connection import connect, execute
+from helpers.training.pretrained import build
 
 DATABASE = "NIGHTLY"
 CLASSES = ["hat", "shirt", "t-shirt"]
@@ -23,7 +24,7 @@ def connection(running_standin, tmp_path, monkeypatch):
     connection = connect("local")
     make_tables(connection, draw_folder(tmp_path / "images", n=2), DATABASE)
     card = model.ModelCard("resnet18", CLASSES, 32, "drawn", "d")
-    classifier = model.Classifier(model.build("resnet18", 3), card)
+    classifier = model.Classifier(build("resnet18", 3), card)
     (tmp_path / "model").mkdir()
     model.save(classifier, tmp_path / "model" / "model_trained.pt")
     runs.start(

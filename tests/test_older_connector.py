@@ -15,6 +15,7 @@ from scenery.surroundings import unavailable
 
 from helpers import config, model, runs
 from helpers.snowflake import login
+from helpers.training.pretrained import build
 
 OLDER = "snowflake-connector-python[pandas]~=4.8"
 UV = Path(sys.executable).parent / "uv"
@@ -91,7 +92,7 @@ def test_notebooks_01_03_and_05_run_with_it(older, tmp_path):
     older(RUN, str(images), "01_set_up_snowflake")
     run = runs.open_run("latest", "local", "CLOTHING")
     card = model.ModelCard("resnet18", run.classes, 32, "drawn", run.data_digest)
-    classifier = model.Classifier(model.build("resnet18", len(run.classes)), card)
+    classifier = model.Classifier(build("resnet18", len(run.classes)), card)
     model.save(classifier, config.trained_model())
     older(RUN, str(images), "03_run_inference", "05_write_back")
     text = str(nbformat.read(tmp_path / "notebooks" / "05_write_back.ipynb", as_version=4))

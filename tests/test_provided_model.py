@@ -10,7 +10,7 @@ from helpers import choice, config, model
 from helpers.commands.evaluate import evaluate
 from helpers.commands.tutorial import run_tutorial
 from helpers.files import digest_of
-from helpers.folders import data_digest
+from helpers.labels import data_digest
 from helpers.training.image_folder import ImageFolder
 from samples import draw_samples
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.folders import data_digest
 from helpers.images import perceptual_hash
+from helpers.labels import data_digest
 from helpers.model import Classifier, ModelCard
 from helpers.review import attribution, duplicates, figures, stories
 from helpers.review.stories import Story

@@ -18,6 +18,7 @@ import standin
 from helpers import config, model, runs
 from helpers.cluster.start import WithoutSecrets, start_cluster
 from helpers.commands.tutorial import run_notebook
+from helpers.training.pretrained import build
 
 TOKEN = "saturn-token-of-the-test"
 # what may take minutes on a busy machine is to import torch in each process
@@ -195,7 +196,7 @@ def test_notebook_03_runs_through_it(saturn, tmp_path, monkeypatch):
         run = runs.open_run("latest", "local", "CLOTHING")
         card = model.ModelCard("resnet18", run.classes, 32, run.data_set, run.data_digest)
         torch.manual_seed(0)
-        net = model.build("resnet18", len(run.classes))
+        net = build("resnet18", len(run.classes))
         model.save(model.Classifier(net, card), tmp_path / "model.pt")
         chosen = {
             "backend": "local",

@@ -22,6 +22,7 @@ import standin
 from helpers import model
 from helpers.commands.tutorial import NOTEBOOKS, NotebookError, run_notebook, run_tutorial
 from helpers.snowflake import login
+from helpers.training.pretrained import build
 from standin.signing import Signer
 
 TRAINING = {"n_epochs": 1, "batch_size": 8, "arch": "resnet18", "image_size": 32, "augmentation": 0}
@@ -216,7 +217,7 @@ def save_too_small(path: Path, trained: Path) -> None:
     """A model of the same data as `trained`, for images so small that it fails to compute."""
     card = model.read_card(trained)
     too_small = model.ModelCard("densenet121", card.classes, 16, card.data_set, card.data_digest)
-    network = model.Classifier(model.build("densenet121", len(card.classes)), too_small)
+    network = model.Classifier(build("densenet121", len(card.classes)), too_small)
     model.save(network, path)
 
 

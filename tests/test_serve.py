@@ -31,6 +31,7 @@ from helpers import config, model
 from helpers.commands import serve
 from helpers.files import digest_of
 from helpers.images import decode
+from helpers.training.pretrained import build
 
 CLASSES = ["hat", "shirt", "t-shirt"]
 POST = b"POST /predict HTTP/1.1\r\nHost: h\r\n"  # more headers and a body come after
@@ -52,7 +53,7 @@ def checkpoint(tmp_path_factory) -> Path:
         parameters={"weights": "/home/me/w.pt"},
     )
     path = tmp_path_factory.mktemp("served") / "model_trained.pt"
-    model.save(model.Classifier(model.build("resnet18", 3), card), path)
+    model.save(model.Classifier(build("resnet18", 3), card), path)
     return path
 
 

@@ -21,6 +21,7 @@ from helpers.training.loop import (
     split,
 )
 from helpers.training.optimise import freeze_early
+from helpers.training.pretrained import build
 from helpers.training.progress import forecast
 from helpers.training.transfer import worth_of_pretraining
 from helpers.training.validation import fit_temperature, prefetched
@@ -65,7 +66,7 @@ def test_fit_learns_and_tells(folder, tmp_path):
     told = []
     data = ImageFolder(folder, side=40, cache=tmp_path / "cache")
     parameters = replace(SMALL, n_epochs=6, augmentation=0)
-    history = fit(data, parameters, tmp_path / "m.pt", "colours", told.append)
+    history = fit(data, parameters, tmp_path / "m.pt", "colours", lambda run: told.append(run.at))
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
     assert max(row["validation_accuracy"] for row in history) > 0.6  # a third by guessing
     card = model.load(tmp_path / "m.pt").card
@@ -84,7 +85,7 @@ def test_fit_learns_and_tells(folder, tmp_path):
         "baseline": 3 / 9,
     }
     assert card.parameters["batch_size"] == 8 and card.versions["torch"] == str(torch.__version__)
-    assert len([p for p in told if p.validation]) == 6
+    assert len(told[-1].history) == 6
     with (tmp_path / "m.history.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 6
     assert not (tmp_path / "m.pt.state").exists()
@@ -168,7 +169,7 @@ def test_killed_command_resumes_to_the_same_weights(folder, tmp_path):
 def test_state_of_other_parameters_is_not_taken(folder, tmp_path):
     data = ImageFolder(folder, side=40)
     run = TrainingRun(data, replace(SMALL, n_epochs=1), tmp_path / "m.pt", "")
-    run.epoch = 1
+    run.at.epoch = 1
     run.save_state()
     assert len(fit(data, replace(SMALL, n_epochs=1, seed=7), tmp_path / "m.pt")) == 1
 
@@ -181,7 +182,7 @@ def test_nan_loss_names_epoch_batch_and_paths(folder, tmp_path, monkeypatch):
     with pytest.raises(
         TrainingDiverged, match=r"nan in epoch 1, batch 1 \((hat|shirt|t-shirt)/\d+\.jpg"
     ):
-        run.train_epoch(lambda progress: None)
+        run.train_epoch(lambda run: None)
 
 
 def test_broken_images_are_left_out_and_named(folder, tmp_path):
@@ -226,7 +227,7 @@ def test_early_layers_stay_as_imagenet_taught_them(folder, tmp_path):
     data = ImageFolder(folder, side=40)
     parameters = replace(SMALL, arch="efficientnet_lite0", weights="imagenet", n_epochs=1)
     fit(data, parameters, tmp_path / "m.pt")
-    pretrained = model.build("efficientnet_lite0", 3, "imagenet").state_dict()
+    pretrained = build("efficientnet_lite0", 3, "imagenet").state_dict()
     trained = weights(tmp_path / "m.pt")
     moved = {name for name, value in pretrained.items() if not torch.equal(value, trained[name])}
     early = ("conv_stem.", "bn1.", "blocks.0.")
@@ -236,11 +237,12 @@ def test_early_layers_stay_as_imagenet_taught_them(folder, tmp_path):
 
 @pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "efficientnet_lite0"])
 def test_what_is_frozen_is_the_beginning(arch):
-    net = model.build(arch, 3)
-    frozen = freeze_early(net, 64)
+    net = build(arch, 3)
+    frozen = freeze_early(net)
     flags = [parameter.requires_grad for parameter in net.parameters()]
     assert flags == sorted(flags) and 0.02 < flags.count(False) / len(flags) < 0.7
     assert frozen and not any(p.requires_grad for part in frozen for p in part.parameters())
+    assert all(hasattr(part, "running_mean") for part in frozen)
 
 
 def test_an_unfinished_training_leaves_the_finished_model(folder, tmp_path):
@@ -249,8 +251,8 @@ def test_an_unfinished_training_leaves_the_finished_model(folder, tmp_path):
     before = (tmp_path / "m.pt").read_bytes()
     history = (tmp_path / "m.history.csv").read_bytes()
 
-    def stop(progress):
-        if progress.epoch == 2 and progress.step == 1:
+    def stop(run):
+        if (run.at.epoch, run.at.step) == (1, 1):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match=r"epoch 2 of 3.*m\.pt stays as it was"):
@@ -263,12 +265,16 @@ def test_an_unfinished_training_leaves_the_finished_model(folder, tmp_path):
 
 def test_progress_begins_at_nothing_and_counts_every_step(folder, tmp_path):
     told = []
+
+    def note(run):
+        told.append((run.at.epoch, run.at.step))
+
     data = ImageFolder(folder, side=40)
-    fit(data, replace(SMALL, n_epochs=2), tmp_path / "m.pt", report=told.append)
-    steps = told[0].steps
-    assert (told[0].step, told[0].epoch, told[0].n_epochs) == (0, 1, 2)
-    within = [(p.epoch, p.step) for p in told[1:] if not p.validation]
-    assert within == [(epoch, step) for epoch in (1, 2) for step in range(1, steps + 1)]
+    parameters = replace(SMALL, n_epochs=2)
+    fit(data, parameters, tmp_path / "m.pt", report=note)
+    steps = TrainingRun(data, parameters, tmp_path / "m.pt", "").n_steps
+    within = [(epoch, step) for epoch in (0, 1) for step in range(1, steps + 1)]
+    assert told == [(0, 0), *within[:steps], (1, 0), *within[steps:], (2, 0)]
 
 
 def test_the_forecast_keeps_nothing_and_advises_where_it_is_long(folder, tmp_path, monkeypatch):
@@ -293,11 +299,11 @@ def test_pretraining_is_worth_something(folder):
 def test_weights_of_another_model_start_a_new_one(folder, tmp_path):
     data = ImageFolder(folder, side=40)
     fit(data, replace(SMALL, n_epochs=1), tmp_path / "first.pt")
-    net = model.build("resnet18", 5, str(tmp_path / "first.pt"))
+    net = build("resnet18", 5, str(tmp_path / "first.pt"))
     assert torch.equal(net.conv1.weight, weights(tmp_path / "first.pt")["conv1.weight"])
     assert net.fc.out_features == 5
     with pytest.raises(ValueError, match="do not fit resnet50"):
-        model.build("resnet50", 3, str(tmp_path / "first.pt"))
+        build("resnet50", 3, str(tmp_path / "first.pt"))
 
 
 def test_prefetched_keeps_order_and_raises_in_the_caller():

@@ -12,7 +12,7 @@ from snowflake.connector.errors import Error
 from helpers import choice, config, runs
 from helpers.commands.tutorial import NotebookError, run_notebook
 from helpers.files import digest_of
-from helpers.folders import data_digest
+from helpers.labels import data_digest
 from helpers.snowflake.connection import connect
 from helpers.snowflake.listing import list_files, list_images
 from helpers.snowflake.sql_files import run_file

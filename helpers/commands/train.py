@@ -78,7 +78,7 @@ def print_progress(run: TrainingRun) -> None:
     at = run.at
     if at.step:
         place = f"epoch {at.epoch + 1}/{run.parameters.n_epochs} step {at.step}/{run.n_steps}"
-        print(f"{place} loss {at.loss:.3f} accuracy {at.accuracy:.3f}", flush=True)
+        print(f"{place} loss {at.loss:.3f} accuracy {at.hits / at.images:.3f}", flush=True)
     elif at.history:
         last = at.history[-1]
         said = "validation loss {validation_loss:.3f} accuracy {validation_accuracy:.3f}"

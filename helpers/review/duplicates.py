@@ -1,5 +1,7 @@
 """Near-duplicates between training and test images, by perceptual hash."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -10,9 +12,14 @@ AT_ONCE = 16  # hashes compared with all others; their distances stay within the
 COLUMNS = ["relative_path", "label", "phash"]
 
 
+def provided_hashes(digest: str) -> Path:
+    """Where the hashes are of the data of a model that comes with the repository."""
+    return config.PROJECT_ROOT / "model" / "hashes" / f"{digest[:16]}.csv"
+
+
 def load_hashes(digest: str) -> pd.DataFrame:
     """What `keep_hashes` wrote for the training data with this digest; empty if it did not."""
-    for path in (config.hashes_file(digest), config.provided_hashes(digest)):
+    for path in (config.hashes_file(digest), provided_hashes(digest)):
         if path.exists():
             return pd.read_csv(path, dtype=str)
     return pd.DataFrame(columns=COLUMNS)

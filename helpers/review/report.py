@@ -1,5 +1,6 @@
 """What a review shows and leaves behind: images, files in runs/<run>/review/, and a browser."""
 
+import base64
 import html
 import math
 from collections.abc import Callable, Iterable
@@ -50,6 +51,12 @@ def fetch(sign: Callable[[list[str]], list[str]], paths: Iterable[str]) -> dict[
     return {path: image for path, image in zip(paths, images) if image is not None}
 
 
+def _element(picture: Picture) -> str:
+    """An image element that holds the picture itself."""
+    source = "data:image/png;base64," + base64.b64encode(picture.png()).decode()
+    return f'<img src="{source}" alt="{html.escape(picture.alt)}" style="max-width:100%">'
+
+
 def rounded(figures: dict) -> pd.DataFrame:
     """A row a figure, with its value as text: each number in it to three digits.
 
@@ -88,7 +95,7 @@ class Report:
         """
         self.parts.append(f"<h2>{html.escape(name.replace('_', ' ').capitalize())}</h2>")
         if isinstance(shown, Picture):
-            self.parts.append(shown.save(self.folder, name).html())
+            self.parts.append(_element(shown.save(self.folder, name)))
         else:
             with written_whole(self.folder / f"{name}.csv") as unfinished:
                 shown.to_csv(unfinished, index=False)

@@ -28,9 +28,11 @@ TOO_LONG = "Run the cell again, or first: alter session set statement_timeout_in
 NO_ANSWER = (
     "Snowflake does not answer, also after retries. Look at the network, and run the cell again."
 )
-ADVICE = dict.fromkeys(LOST_SESSION, IS_GONE)
-ADVICE |= dict.fromkeys((606, 607, 90073), NO_WAREHOUSE)
-ADVICE |= dict.fromkeys((604, 630), TOO_LONG)
+ADVICE = {
+    **dict.fromkeys(LOST_SESSION, IS_GONE),
+    **dict.fromkeys((606, 607, 90073), NO_WAREHOUSE),
+    **dict.fromkeys((604, 630), TOO_LONG),
+}
 
 # connection whose session is lost -> the one that its reads go on with
 SUCCESSORS: WeakKeyDictionary[SnowflakeConnection, SnowflakeConnection] = WeakKeyDictionary()
@@ -111,16 +113,11 @@ def _executed(
         cursor.close()
         if error.errno not in LOST_SESSION:
             raise
-    return _new_successor(connection).cursor().execute(sql, values)
-
-
-def _new_successor(connection: SnowflakeConnection) -> SnowflakeConnection:
-    """A new connection for this and all later reads of one whose session is lost."""
     successor = connect(backend_of(connection), connection.database or "")
-    SUCCESSORS[connection] = successor
+    SUCCESSORS[connection] = successor  # for later reads too
     # nobody else knows of it, so it ends with the one that it follows
     finalize(connection, successor.close, retry=False)
-    return successor
+    return successor.cursor().execute(sql, values)
 
 
 def execute(
@@ -143,7 +140,7 @@ def describe(connection: SnowflakeConnection) -> str:
     """One sentence for the notebooks: backend, database and role of a connection; no secret."""
     names = execute(connection, "select current_database(), current_schema(), current_role()")
     database, schema, role = names[0]
-    place = f"the Snowflake account {connection.account}"
-    if backend_of(connection) == "local":
-        place = "the local stand-in for Snowflake"
+    is_local = backend_of(connection) == "local"
+    account = f"the Snowflake account {connection.account}"
+    place = "the local stand-in for Snowflake" if is_local else account
     return f"Connected to {place}, database {database}, schema {schema}, role {role}."

@@ -23,8 +23,7 @@ ARGUMENTS = (
     *("oauth_authorization_url", "oauth_redirect_uri", "oauth_scope"),
     *("host", "port", "protocol"),
 )
-VARIABLES = {f"SNOWFLAKE_{argument.upper()}": argument for argument in ARGUMENTS}
-VARIABLES |= {
+VARIABLES = {f"SNOWFLAKE_{argument.upper()}": argument for argument in ARGUMENTS} | {
     "SNOWFLAKE_PRIVATE_KEY_PATH": "private_key_file",
     "PRIVATE_KEY_PASSPHRASE": "private_key_file_pwd",
 }
@@ -68,20 +67,23 @@ def account_parameters() -> dict[str, Any]:
     Raises one ValueError for all that is missing or contradicts itself.
     """
     settings, problems = _settings()
-    problems += _problems(settings)
-    problems += _read_files(settings)
+    problems += _problems(settings) + _read_files(settings)
     if problems:
         raise ValueError(
             f"The log-in to Snowflake cannot work: {'; '.join(problems)}. "
             "Correct the environment or connections.toml (README, “Use your own account”), "
             'or use backend = "local".'
         )
-    settings["authenticator"] = _authenticator(settings)
     # without heartbeats a session ends after four hours of silence, such as training
-    settings.setdefault("client_session_keep_alive", True)
-    # said, or the connector warns that it will change: close() ends the session
-    settings["enable_server_session_keep_alive_auto_detection"] = False
-    return settings
+    return (
+        {"client_session_keep_alive": True}
+        | settings
+        | {
+            "authenticator": _authenticator(settings),
+            # said, or the connector warns that it will change: close() ends the session
+            "enable_server_session_keep_alive_auto_detection": False,
+        }
+    )
 
 
 def _settings() -> tuple[dict[str, Any], list[str]]:
@@ -106,32 +108,24 @@ def _profile() -> tuple[str, dict[str, Any], list[str]]:
         _warn_if_open(path)
         settings = {ALIASES.get(key, key): value for key, value in connections[name].items()}
         return f"[{name}] of {path}", settings, []
-    if not wanted:
-        return "", {}, []
     has = ", ".join(connections) or "nothing"
-    return "", {}, [f"{CONNECTION_NAME} is {name}, but {path} has {has}: correct or unset it"]
+    problem = f"{CONNECTION_NAME} is {name}, but {path} has {has}: correct or unset it"
+    return "", {}, [problem] if wanted else []
 
 
 def _authenticator(settings: dict[str, Any]) -> str:
     """The one that is named, or that the credentials imply."""
     named = str(settings.get("authenticator", ""))
-    if _is_okta(named):
+    if named.lower().startswith("https://"):  # an Okta address, whose case counts
         return named
-    if named:
-        return named.upper()
     implied = [IMPLIED[name] for name in IMPLIED if settings.get(name)]
-    return implied[0] if implied else "SNOWFLAKE_JWT"
-
-
-def _is_okta(authenticator: str) -> bool:
-    """Whether it is an Okta address, whose case counts."""
-    return authenticator.lower().startswith("https://")
+    return named.upper() or next(iter(implied), "SNOWFLAKE_JWT")
 
 
 def _problems(settings: dict[str, Any]) -> list[str]:
     """What is missing, what does not go together, and what cannot be a value."""
     authenticator = _authenticator(settings)
-    kind = "SNOWFLAKE" if _is_okta(authenticator) else authenticator
+    kind = "SNOWFLAKE" if authenticator.lower().startswith("https://") else authenticator
     if kind not in NEEDED:
         return [f"SNOWFLAKE_AUTHENTICATOR is {authenticator}: use one of {', '.join(NEEDED)}"]
     needed = ["account", *NEEDED[kind]]
@@ -139,37 +133,28 @@ def _problems(settings: dict[str, Any]) -> list[str]:
     provider = str(settings.get("workload_identity_provider"))
     if kind == "WORKLOAD_IDENTITY" and provider.upper() == "OIDC":
         needed.append(welcome)
-    problems = []
-    missing = [_variable(name) for name in needed if not _has(settings, name)]
-    if missing:
-        problems.append(
-            f"{', '.join(missing)} not set, "
-            f"which log-in by {authenticator} needs (see SNOWFLAKE_AUTHENTICATOR)"
-        )
     known = "|".join([*needed, welcome]).split("|")
+    missing = [
+        _variable(name)
+        for name in needed
+        if not any(settings.get(either) for either in name.split("|"))
+    ]
     strange = [_variable(name) for name in IMPLIED if settings.get(name) and name not in known]
-    if strange:
-        problems.append(
-            f"{', '.join(strange)} does not go with log-in by {authenticator}: unset one of them"
-        )
-    return problems + _wrong_values(settings)
-
-
-def _wrong_values(settings: dict[str, Any]) -> list[str]:
-    problems = []
-    if settings.get("token") and settings.get("token_file_path"):
-        problems.append("SNOWFLAKE_TOKEN and SNOWFLAKE_TOKEN_FILE_PATH are both set: unset one")
-    if "snowflakecomputing" in str(settings.get("account", "")):
-        problems.append(
-            "SNOWFLAKE_ACCOUNT is an address: give only what stands before .snowflakecomputing.com"
-        )
-    if not str(settings.get("port", 0)).isdigit():
-        problems.append(f"SNOWFLAKE_PORT is {settings['port']}, not a number")
-    return problems
-
-
-def _has(settings: dict[str, Any], name: str) -> bool:
-    return any(settings.get(either) for either in name.split("|"))
+    found = {
+        f"{', '.join(missing)} not set, which log-in by {authenticator} needs "
+        "(see SNOWFLAKE_AUTHENTICATOR)": missing,
+        f"{', '.join(strange)} does not go with log-in by {authenticator}: "
+        "unset one of them": strange,
+        "SNOWFLAKE_TOKEN and SNOWFLAKE_TOKEN_FILE_PATH are both set: unset one": all(
+            map(settings.get, ("token", "token_file_path"))
+        ),
+        "SNOWFLAKE_ACCOUNT is an address: give only what stands before "
+        ".snowflakecomputing.com": "snowflakecomputing" in str(settings.get("account", "")),
+        f"SNOWFLAKE_PORT is {settings.get('port')}, not a number": not str(
+            settings.get("port", 0)
+        ).isdigit(),
+    }
+    return [problem for problem, is_so in found.items() if is_so]
 
 
 def _variable(name: str) -> str:
@@ -179,40 +164,29 @@ def _variable(name: str) -> str:
 def _read_files(settings: dict[str, Any]) -> list[str]:
     """Put the token's text in place of its file's path, and try to open the key; problems."""
     problems = []
-    for name, read in (("private_key_file", _try_key), ("token_file_path", _read_token)):
+    for name, remedy in (
+        ("private_key_file", "; its pass phrase is PRIVATE_KEY_PASSPHRASE"),
+        ("token_file_path", ""),
+    ):
         if not settings.get(name):
             continue
         path = Path(settings[name]).expanduser()
         try:
-            read(path, settings)
-        except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
-            problem = f"{_variable(name)} is {path}: {_reason(error)}"
+            data = path.read_bytes()
+            _warn_if_open(path)
             if name == "private_key_file":
-                problem += "; its pass phrase is PRIVATE_KEY_PASSPHRASE"
-            problems.append(problem)
+                settings[name] = str(path)
+                phrase = settings.get("private_key_file_pwd")
+                load_pem_private_key(data, str(phrase).encode() if phrase else None)
+            else:
+                settings.setdefault("token", data.decode().strip())
+                del settings[name]
+        except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
+            # without the number and the links in parentheses that may follow
+            plain = str(error).partition("(")[0].strip().rstrip(".")
+            reason = getattr(error, "strerror", None) or plain
+            problems.append(f"{_variable(name)} is {path}: {reason}{remedy}")
     return problems
-
-
-def _try_key(path: Path, settings: dict[str, Any]) -> None:
-    key = path.read_bytes()
-    _warn_if_open(path)
-    settings["private_key_file"] = str(path)
-    phrase = settings.get("private_key_file_pwd")
-    load_pem_private_key(key, str(phrase).encode() if phrase else None)
-
-
-def _read_token(path: Path, settings: dict[str, Any]) -> None:
-    token = path.read_bytes()
-    _warn_if_open(path)
-    settings.setdefault("token", token.decode().strip())
-    del settings["token_file_path"]
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without the number and the links in parentheses that may follow it."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).partition("(")[0].strip().rstrip(".")
 
 
 def _warn_if_open(path: Path) -> None:

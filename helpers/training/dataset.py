@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from helpers.files import written_whole
-from helpers.folders import label_of
 from helpers.images import ImageError, decode, shrink
+from helpers.labels import label_of
 
 
 class ImageFile(NamedTuple):

@@ -6,8 +6,8 @@ import pandas as pd
 
 from helpers import config
 from helpers.files import written_whole
-from helpers.folders import data_digest
 from helpers.images import perceptual_hash
+from helpers.labels import data_digest
 from helpers.training.dataset import LabelledImages
 
 

@@ -16,11 +16,18 @@ from torch.optim.swa_utils import AveragedModel
 
 from helpers import networks
 from helpers.files import written_whole
-from helpers.folders import data_digest
-from helpers.model import Classifier, ModelCard, build, device_named, has_fast_bfloat16, save
+from helpers.labels import data_digest
+from helpers.model import Classifier, ModelCard, device_named, save
 from helpers.training.augmentation import mix, random_crop, recolour
 from helpers.training.dataset import LabelledImages
-from helpers.training.optimise import HEAD_FASTER, freeze_early, parameter_groups, running_average
+from helpers.training.optimise import (
+    HEAD_FASTER,
+    freeze_early,
+    has_fast_bfloat16,
+    parameter_groups,
+    running_average,
+)
+from helpers.training.pretrained import build
 from helpers.training.validation import fit_temperature, judged, logits_of, prefetched
 
 
@@ -69,14 +76,6 @@ class Progress:
         """Mean of this epoch; NaN before its first step."""
         return self.loss_sum / self.images if self.images else float("nan")
 
-    @property
-    def accuracy(self) -> float:
-        """Share of this epoch's images that were right; NaN before its first step."""
-        return self.hits / self.images if self.images else float("nan")
-
-
-Report = Callable[["TrainingRun"], None]
-
 
 class TrainingDiverged(ArithmeticError):
     """The loss is no longer a number."""
@@ -99,8 +98,7 @@ def split(
         members = (labels == label).nonzero().flatten()
         members = members[torch.randperm(len(members), generator=generator)].tolist()
         members = members[: max(1, round(len(members) * downsample_to))]
-        least = 1 if share else 0
-        held = max(least, round(len(members) * share))
+        held = max(1, round(len(members) * share)) if share else 0
         held = min(held, len(members) - 1)  # a class of one image trains
         validation += members[:held]
         training += members[held:]
@@ -112,7 +110,7 @@ def fit(
     parameters: Parameters,
     path: Path,
     data_set: str = "",
-    report: Report = lambda run: None,
+    report: Callable[["TrainingRun"], None] = lambda run: None,
 ) -> list[dict]:
     """Train on `data`; the best model by calibrated validation loss becomes the checkpoint `path`.
 
@@ -224,12 +222,15 @@ class TrainingRun:
     def finish(self) -> None:
         """Put the best model where the next notebook looks for it, with the history beside it."""
         if self.best_path.exists():  # not where a finished run was killed just before its end
-            with written_whole(self.path.with_suffix(".history.csv")) as unfinished:
-                _write_csv(self.at.history, unfinished)
+            beside = self.path.with_suffix(".history.csv")
+            with written_whole(beside) as unfinished, unfinished.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self.at.history[0].keys())
+                writer.writeheader()
+                writer.writerows(self.at.history)
             os.replace(self.best_path, self.path)
         self.state_path.unlink(missing_ok=True)
 
-    def train_epoch(self, report: Report) -> None:
+    def train_epoch(self, report: Callable[["TrainingRun"], None]) -> None:
         """The steps of this epoch that are left, then a look at the validation images."""
         started = time.perf_counter()
         n_before = self.at.images
@@ -243,7 +244,8 @@ class TrainingRun:
                 self.save_state()
         seconds = time.perf_counter() - started
         speed = {"images_per_s": (self.at.images - n_before) / seconds, "seconds": seconds}
-        row = {"epoch": self.at.epoch + 1, "loss": self.at.loss, "accuracy": self.at.accuracy}
+        accuracy = self.at.hits / self.at.images
+        row = {"epoch": self.at.epoch + 1, "loss": self.at.loss, "accuracy": accuracy}
         history = [*self.at.history, row | self.validate() | speed]
         self.at = Progress(self.at.epoch + 1, best=self.at.best, history=history)
         self.save_state()
@@ -278,7 +280,8 @@ class TrainingRun:
         """
         p = self.parameters
         # colours, mixing and dropout repeat themselves in a resumed run
-        torch.manual_seed(_seed(p.seed, self.at.epoch, 2**23 + self.at.step))
+        step = _generator(p.seed, self.at.epoch, 2**23 + self.at.step)
+        torch.manual_seed(step.initial_seed())
         images = images.to(self.device)
         labels = labels.to(self.device)
         targets = labels
@@ -326,17 +329,6 @@ class TrainingRun:
         return {"validation_loss": found["loss"], "validation_accuracy": found["accuracy"]}
 
 
-def _seed(seed: int, epoch: int, item: int) -> int:
-    return (seed << 44) + (epoch << 24) + item
-
-
 def _generator(seed: int, epoch: int, item: int) -> Generator:
     """Independent random numbers for one image or step of an epoch, whatever was drawn before."""
-    return Generator().manual_seed(_seed(seed, epoch, item))
-
-
-def _write_csv(rows: list[dict], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    return Generator().manual_seed((seed << 44) + (epoch << 24) + item)

@@ -1,9 +1,11 @@
 """What the optimizer moves, and how fast: frozen early layers, a faster head, a running average."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from helpers.networks import head_of
 
@@ -12,21 +14,17 @@ HEAD_FASTER = 7.0  # times the learning rate of pretrained layers that the new l
 
 
 def freeze_early(net: nn.Module) -> list[nn.Module]:
-    """Keep the early layers of a pretrained network as they are; returns its frozen parts.
+    """Keep the early layers of a pretrained network as they are; returns their normalisation layers.
 
     They see edges and textures, which are alike in all photographs, and their maps are the largest:
-    they take half of the time to train. The parts that are returned belong into evaluation mode, so
-    that their statistics stay as well.
+    they take half of the time to train. What is returned belongs into evaluation mode, so that its
+    running statistics stay as well.
     """
     parameters = list(net.parameters())
     for parameter in parameters[: round(EARLY * len(parameters))]:
         parameter.requires_grad_(False)
-    return [module for module in net.modules() if _is_frozen(module)]
-
-
-def _is_frozen(module: nn.Module) -> bool:
-    parameters = list(module.parameters())
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+    normalising = [part for part in net.modules() if isinstance(part, _BatchNorm)]
+    return [part for part in normalising if not part.bias.requires_grad]
 
 
 def parameter_groups(net: nn.Module, lr: float, head_lr: float, weight_decay: float) -> list[dict]:
@@ -64,3 +62,22 @@ def running_average(decay: float) -> Callable[..., None]:
                 mean.copy_(value)
 
     return update
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively, which trains about twice as fast as float32.
+
+    Intel's processors have avx512_bf16 too, but do no more of it at a time than of float32: there
+    it takes AMX.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    flags = _cpu_flags() if device.type == "cpu" else ""
+    return "amx_bf16" in flags or ("avx512_bf16" in flags and "AuthenticAMD" in flags)
+
+
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return ""

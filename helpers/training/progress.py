@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,20 +12,15 @@ from tqdm.auto import tqdm
 from helpers.training.dataset import LabelledImages
 from helpers.training.loop import Parameters, TrainingRun
 
-TRIED_STEPS = 3  # of which the first, which prepares much, is not counted
 LOOK = 1 / 3  # of the time of training on an image that it takes to look at one
 LONG_S = 600  # a training that takes longer gets advice
 BAR = "{desc} {percentage:3.0f}% |{bar}| {remaining} left{postfix}"
 
 
-class TrainingBar:
+class TrainingBar(AbstractContextManager):
     """A bar over all steps of a training, to be given to `fit` as `report`: it is there at once."""
 
-    def __init__(self) -> None:
-        self.bar: tqdm | None = None
-
-    def __enter__(self) -> "TrainingBar":
-        return self
+    bar: tqdm | None = None
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
@@ -53,15 +49,14 @@ def forecast(data: LabelledImages, parameters: Parameters) -> str:
         run = TrainingRun(data, parameters, Path(scratch) / "model.pt", "")
         batch = run.load(run.training[: parameters.batch_size])
         run.model.train()
-        for n in range(TRIED_STEPS):
-            if n == 1:
-                started = time.perf_counter()
-            run.train_step(*batch)
-        step_s = (time.perf_counter() - started) / (TRIED_STEPS - 1)
+        run.train_step(*batch)  # prepares much, and is not counted
+        started = time.perf_counter()
+        run.train_step(*batch)
+        run.train_step(*batch)
+        step_s = (time.perf_counter() - started) / 2
     looks = LOOK * len(run.validation) / len(batch[2])  # as many steps as they are worth
-    seconds = parameters.n_epochs * (run.n_steps + looks) * step_s
-    clock = timedelta(seconds=round(seconds))
-    said = f"This training will take about {clock} (h:mm:ss) on this machine."
+    seconds = round(parameters.n_epochs * (run.n_steps + looks) * step_s)
+    said = f"This training will take about {timedelta(seconds=seconds)} (h:mm:ss) on this machine."
     if seconds < LONG_S:
         return said
     return (

@@ -146,6 +146,15 @@ def dask(patient: Patient) -> Iterator[Finding]:
             remedy = "python -m helpers doctor --cluster saturn"
             yield Finding("warning", "not started, since it costs", remedy)
             return
+
+    def obstacle(url: str) -> str:
+        """Why a worker cannot fetch the image, "" if it can; travels by value."""
+        try:
+            Downloader(attempts=2)(url)
+        except ImageError as error:
+            return error.reason
+        return ""
+
     with start_cluster(kind, n_workers=1, wait_s=WAIT_S) as client:  # raises for other versions
         n_workers = len(client.nthreads())
         yield Finding("ok", f"{n_workers} workers at {client.scheduler.address}, versions agree")
@@ -153,17 +162,8 @@ def dask(patient: Patient) -> Iterator[Finding]:
             yield Finding("warning", "no signed URL for them to try")
             return
         remedy = "Let the workers' network reach the stage. The stand-in serves this machine only."
-        for worker, reason in client.run(_obstacle, patient.url).items():
+        for worker, reason in client.run(obstacle, patient.url).items():
             if reason:
                 yield Finding("failed", f"{worker}: {reason}", remedy)
             else:
                 yield Finding("ok", f"{worker} reaches the stage")
-
-
-def _obstacle(url: str) -> str:
-    """Why a worker cannot fetch the image; "" if it can."""
-    try:
-        Downloader(attempts=2)(url)
-    except ImageError as error:
-        return error.reason
-    return ""
