@@ -22,20 +22,27 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from samples.picture import GARMENTS, draw_picture
 
 SAMPLE_CLASSES = tuple(GARMENTS)
-VERSION = 1
+VERSION = 2
 MARKER = "samples.json"
+# real data have faults, and so has every set, listed in its planted.json: a test image that is
+# nearly a training image, and one in the folder of another class than it shows
+FAULTS = {
+    "near_copies": {"test/shoes/shoes_0001.jpg": "train/shoes/shoes_0001.jpg"},
+    "wrong_labels": {"test/pants/pants_0001.jpg": "dress"},
+}
 
 
 def draw_samples(folder: Path, n_train: int = 40, n_test: int = 15, seed: int = 0) -> Path:
     """Draw n_train and n_test JPEGs a class into folder/{train,test}/<class>/, if not there yet.
 
-    The same seed gives the same pixels for an image, whatever the counts. The folder appears
-    whole or not at all. Raises FileExistsError if the folder holds anything else, ValueError if
-    a count is below 1.
+    The same seed gives the same pixels for an image, whatever the counts. Two test images are
+    faults, which planted.json lists. The folder appears whole or not at all. Raises FileExistsError
+    if the folder holds anything else, ValueError if a count is below 1.
     """
     folder = Path(folder)
     counts = {"train": n_train, "test": n_test}
@@ -73,15 +80,18 @@ def image_seed(seed: int, split: str, garment: str, number: int) -> list[int]:
 
 
 def _draw_all(folder: Path, counts: dict[str, int], seed: int) -> None:
-    for split, count in counts.items():
+    for split, count in counts.items():  # train comes first: a test image is a copy of one there
         for garment in SAMPLE_CLASSES:
             (folder / split / garment).mkdir(parents=True)
             for number in range(1, count + 1):
+                name = f"{split}/{garment}/{garment}_{number:04d}.jpg"
                 rng = np.random.default_rng(image_seed(seed, split, garment, number))
-                image = draw_picture(rng, garment)
-                quality = int(rng.integers(82, 94))
-                file = folder / split / garment / f"{garment}_{number:04d}.jpg"
-                image.save(file, quality=quality)
+                image = draw_picture(rng, FAULTS["wrong_labels"].get(name, garment))
+                if name in FAULTS["near_copies"]:
+                    original = Image.open(folder / FAULTS["near_copies"][name])
+                    image = original.resize((original.width // 2, original.height // 2))
+                image.save(folder / name, quality=int(rng.integers(82, 94)))
+    (folder / "planted.json").write_text(json.dumps(FAULTS, indent=2) + "\n")
 
 
 def _holds(folder: Path, wanted: dict[str, int]) -> bool:

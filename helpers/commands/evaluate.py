@@ -18,42 +18,48 @@ from helpers.training.validation import logits_of
 def predict_folder(
     images: Path, checkpoint: Path, device: str = "auto"
 ) -> tuple[Predictions, dict]:
-    """Predictions of the images in <class>/<file>, without paths and hashes; and failures (files) and images_per_s.
+    """Predictions of the images in <class>/<file>, without paths and hashes; and two counts.
 
-    Raises ValueError if the folder has a class that the checkpoint does not know.
+    The counts are failures (files) and images_per_s. Raises ValueError if the folder has a class
+    that the checkpoint does not know.
     """
     classifier = model.load(checkpoint, model.device_named(device))
-    data, classes = (
-        ImageFolder(images, side=2 * classifier.card.image_size),
-        classifier.card.classes,
-    )
-    if unknown := sorted(set(data.classes) - set(classes)):
+    classes = classifier.card.classes
+    data = ImageFolder(images, side=2 * classifier.card.image_size)
+    unknown = sorted(set(data.classes) - set(classes))
+    if unknown:
         raise ValueError(
-            f"{images} has classes {', '.join(unknown)}, which {checkpoint} does not know ({', '.join(classes)}). "
-            "Remove those folders, or train a model on these classes."
+            f"{images} has classes {', '.join(unknown)}, which {checkpoint} does not know "
+            f"({', '.join(classes)}). Remove those folders, or train a model on these classes."
         )
     started = time.perf_counter()
     logits, labels = logits_of(classifier, data, list(range(len(data))))
     seconds = time.perf_counter() - started
     called = classifier.probabilities(logits).max(1)
     table = pd.DataFrame(
-        {"label": [data.classes[i] for i in labels], "type": [classes[i] for i in called.indices]}
+        {
+            "label": [data.classes[index] for index in labels],
+            "type": [classes[index] for index in called.indices],
+            "confidence": called.values.numpy(),
+        }
     )
-    table = table.assign(confidence=called.values.numpy(), right=table.label == table.type)
+    table["right"] = table.label == table.type
     predictions = Predictions(table, logits.numpy(), classes, classifier.card.temperature)
     return predictions, {"failures": len(data.broken), "images_per_s": len(labels) / seconds}
 
 
 def evaluate(images: Path, checkpoint: Path, device: str = "auto") -> dict:
-    """What `metrics` says of the images in <class>/<file>, with unreadable ones counted as failures, and images_per_s.
+    """What `metrics` says of the images in <class>/<file>, with failures and images_per_s.
 
-    Raises ValueError if the folder has a class that the checkpoint does not know.
+    Unreadable files count as failures. Raises ValueError as `predict_folder`.
     """
     predictions, counts = predict_folder(images, checkpoint, device)
-    return metrics(predictions.probabilities(), predictions.labels, predictions.classes) | counts
+    found = metrics(predictions.probabilities(), predictions.labels, predictions.classes)
+    return found | counts
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0 done, 1 the images or the checkpoint cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m helpers evaluate", description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder of <class>/<file>.jpg")
     parser.add_argument(
@@ -69,9 +75,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, ImageError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(
-        json.dumps(result)
-        if options.json
-        else "\n".join(f"{name:>14}  {value}" for name, value in result.items())
-    )
+    lines = [f"{name:>14}  {value}" for name, value in result.items()]
+    print(json.dumps(result) if options.json else "\n".join(lines))
     return 0

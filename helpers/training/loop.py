@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torchvision
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
 from helpers import networks
@@ -29,6 +30,8 @@ from helpers.training.optimise import (
 )
 from helpers.training.pretrained import build
 from helpers.training.validation import fit_temperature, judged, logits_of, prefetched
+
+PARTS = ("model", "average", "optimizer", "schedule")  # of a run that have a state of their own
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,9 @@ def fit(
         while run.at.epoch < parameters.n_epochs:
             run.train_epoch(report)
     except KeyboardInterrupt:
-        saved = "from where it was" if run.state_path.exists() else "from the beginning"
         raise KeyboardInterrupt(
             f"Stopped in epoch {run.at.epoch + 1} of {parameters.n_epochs}. The same call again "
-            f"goes on {saved}; until it is finished, {run.path.name} stays as it was."
+            f"goes on from what is saved; until it is finished, {run.path.name} stays as it was."
         ) from None
     run.finish()
     return run.at.history
@@ -177,26 +179,14 @@ class TrainingRun:
         head_lr = p.base_lr * (HEAD_FASTER if is_pretrained else 1)
         groups = parameter_groups(self.model.net, p.base_lr, head_lr, p.weight_decay)
         self.optimizer = torch.optim.AdamW(groups)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            [group["lr"] for group in groups],
-            total_steps=max(5, self.n_steps * p.n_epochs),  # a cycle of four divides by zero
-            pct_start=0.25,
-        )
+        peaks = [group["lr"] for group in groups]
+        total_steps = max(5, self.n_steps * p.n_epochs)  # a cycle of four divides by zero
+        self.schedule = OneCycleLR(self.optimizer, peaks, total_steps=total_steps, pct_start=0.25)
         self.average = AveragedModel(
             self.model, multi_avg_fn=running_average(p.averaging), use_buffers=True
         )
         self.at = Progress()
         self.saved_at = time.monotonic()
-
-    def _parts(self) -> dict[str, Any]:
-        """What has a state of its own."""
-        return {
-            "model": self.model,
-            "average": self.average,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-        }
 
     def identity(self) -> dict:
         """What must be the same for a state to be taken up."""
@@ -209,12 +199,12 @@ class TrainingRun:
         state = torch.load(self.state_path, self.device, weights_only=True)
         if state["identity"] == self.identity():
             self.at = Progress(**state["at"])
-            for name, part in self._parts().items():
-                part.load_state_dict(state[name])
+            for name in PARTS:
+                getattr(self, name).load_state_dict(state[name])
 
     def save_state(self) -> None:
         """Write all that `resume` needs."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        parts = {name: getattr(self, name).state_dict() for name in PARTS}
         with written_whole(self.state_path) as unfinished:
             torch.save({"identity": self.identity(), "at": asdict(self.at)} | parts, unfinished)
         self.saved_at = time.monotonic()
@@ -280,8 +270,7 @@ class TrainingRun:
         """
         p = self.parameters
         # colours, mixing and dropout repeat themselves in a resumed run
-        step = _generator(p.seed, self.at.epoch, 2**23 + self.at.step)
-        torch.manual_seed(step.initial_seed())
+        torch.manual_seed(_generator(p.seed, self.at.epoch, 2**23 + self.at.step).initial_seed())
         images = images.to(self.device)
         labels = labels.to(self.device)
         targets = labels

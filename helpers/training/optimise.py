@@ -14,7 +14,7 @@ HEAD_FASTER = 7.0  # times the learning rate of pretrained layers that the new l
 
 
 def freeze_early(net: nn.Module) -> list[nn.Module]:
-    """Keep the early layers of a pretrained network as they are; returns their normalisation layers.
+    """Keep the early layers of a pretrained network; returns their normalisation layers.
 
     They see edges and textures, which are alike in all photographs, and their maps are the largest:
     they take half of the time to train. What is returned belongs into evaluation mode, so that its

@@ -1,4 +1,4 @@
-"""The network that training starts from: pretrained on ImageNet, an own checkpoint, or untrained."""
+"""The network that training starts from: pretrained, from an own checkpoint, or untrained."""
 
 import pickle
 from importlib.util import find_spec
