@@ -44,7 +44,10 @@ def as_rst(text: str) -> str:
 
 
 def convert_docstring(app, what, name, thing, options, lines) -> None:
-    lines[:] = as_rst("\n".join(lines)).split("\n")
+    """A block that begins with >>> is a worked example, and stays as it is."""
+    blocks = "\n".join(lines).split("\n\n")
+    converted = [block if block.lstrip().startswith(">>>") else as_rst(block) for block in blocks]
+    lines[:] = "\n\n".join(converted).split("\n")
 
 
 def give_captions_a_level(app, pagename, templatename, context, doctree) -> None:

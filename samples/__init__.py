@@ -87,10 +87,11 @@ def _draw_all(folder: Path, counts: dict[str, int], seed: int) -> None:
                 name = f"{split}/{garment}/{garment}_{number:04d}.jpg"
                 rng = np.random.default_rng(image_seed(seed, split, garment, number))
                 image = draw_picture(rng, FAULTS["wrong_labels"].get(name, garment))
-                if name in FAULTS["near_copies"]:
-                    original = Image.open(folder / FAULTS["near_copies"][name])
-                    image = original.resize((original.width // 2, original.height // 2))
-                image.save(folder / name, quality=int(rng.integers(82, 94)))
+                original = FAULTS["near_copies"].get(name)
+                if original:
+                    image = Image.open(folder / original)
+                # a near-copy is saved with less care
+                image.save(folder / name, quality=60 if original else int(rng.integers(82, 94)))
     (folder / "planted.json").write_text(json.dumps(FAULTS, indent=2) + "\n")
 
 

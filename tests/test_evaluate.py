@@ -9,7 +9,8 @@ from scenery.drawing import COLOURS, draw_folder
 from torch import nn
 
 from helpers.commands.evaluate import evaluate, main
-from helpers.model import Classifier, ModelCard, build, save
+from helpers.model import Classifier, ModelCard, save
+from helpers.training.pretrained import build
 
 CLASSES = ["t-shirt", "shirt", "hat"]  # not in the folder's order
 

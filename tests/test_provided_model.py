@@ -11,6 +11,7 @@ from helpers.commands.evaluate import evaluate
 from helpers.commands.tutorial import run_tutorial
 from helpers.files import digest_of
 from helpers.labels import data_digest
+from helpers.review import duplicates
 from helpers.training.image_folder import ImageFolder
 from samples import draw_samples
 
@@ -35,7 +36,7 @@ needs_photographs = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    "path, figures, most", [(PROVIDED, FIGURES, 50 * 2**20), (DRAWN, DRAWN_FIGURES, 6 * 2**20)]
+    "path, figures, most", [(PROVIDED, FIGURES, 15_000_000), (DRAWN, DRAWN_FIGURES, 15_000_000)]
 )
 def test_file_is_small_loads_without_code_and_has_its_digest_on_the_card(path, figures, most):
     content = torch.load(path, weights_only=True)
@@ -91,10 +92,10 @@ def test_it_is_chosen_for_drawings_and_says_how_it_was_trained(drawings, tmp_pat
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
     data, card = ImageFolder(drawings / "train"), model.load(DRAWN).card
     assert choice.choose(data_digest(data.sizes), data.classes) == DRAWN
-    assert all(
-        f"--{name} {card.parameters[name.replace('-', '_')]} " in CARD
-        for name in ("n-epochs", "sharpness")
-    )
+    assert (card.arch, card.parameters["weights"]) == ("efficientnet_lite0", "imagenet")
+    assert f"{card.arch}, {card.image_size} pixels, with the same settings" in CARD
+    hashes = duplicates.load_hashes(data_digest(data.sizes))
+    assert list(hashes.relative_path) == data.paths
 
 
 @needs_photographs

@@ -3,6 +3,7 @@
 Nothing but the shape of the garment tells their classes apart.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -75,6 +76,16 @@ def test_images_are_plain_jpegs_of_varied_size(images: dict) -> None:
             assert not image.getexif() and "comment" not in image.info
             sizes.add(image.size)
     assert len(sizes) > 100
+
+
+def test_the_planted_faults_are_there_and_listed(samples: Path) -> None:
+    faults = json.loads((samples / "planted.json").read_text())
+    (copy, original), *more = faults["near_copies"].items()
+    assert not more and (samples / copy).read_bytes() != (samples / original).read_bytes()
+    pixels = [np.asarray(Image.open(samples / name), dtype=float) for name in (copy, original)]
+    assert np.abs(pixels[0] - pixels[1]).mean() < 6  # of 255
+    ((name, shown),) = faults["wrong_labels"].items()
+    assert (samples / name).parent.name != shown in SAMPLE_CLASSES
 
 
 def test_no_two_images_are_alike(samples: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from helpers import config
 
-MAX_DISTANCE = 6  # bits of 64 that may differ; unrelated pictures differ in about 32
+MAX_DISTANCE = 4  # bits of 64 that may differ; two pictures that are only alike differ in 6 or more
 AT_ONCE = 16  # hashes compared with all others; their distances stay within the processor's cache
 COLUMNS = ["relative_path", "label", "phash"]
 

@@ -243,15 +243,17 @@ def threshold_for(curve: pd.DataFrame, accuracy: float = 0.95) -> tuple[pd.Serie
     )
 
 
-def suspicious_labels(predictions: Predictions) -> pd.DataFrame:
+def suspicious_labels(predictions: Predictions, at_most: float = 1.0) -> pd.DataFrame:
     """Images whose label may be wrong, the strongest disagreement first.
 
     Those called another class with at least the probability that this class's own images get on
-    average ("confident learning", Northcutt et al. 2021).
+    average ("confident learning", Northcutt et al. 2021). at_most: probability that may be left
+    for the label; with a small one, a model that wavers between two classes accuses nobody.
     """
     labels = predictions.labels
     of_label = predictions.probabilities()[np.arange(len(labels)), labels]  # (N,)
     table = predictions.table.assign(own=np.where(labels < 0, 0, of_label))
     usual = table.groupby("label").own.mean().reindex(table.type).to_numpy()  # (N,)
-    chosen = table[~table.right & (table.confidence >= usual)]
+    is_sure = (table.confidence >= usual) & (table.own <= at_most)
+    chosen = table[~table.right & is_sure]
     return chosen.iloc[np.argsort(chosen.own - chosen.confidence, kind="stable")]

@@ -87,16 +87,16 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(
-        self, name: str, shown: Picture | pd.DataFrame, *sentences: str
-    ) -> Picture | pd.DataFrame:
+        self, name: str, shown: Picture | pd.DataFrame | None, *sentences: str
+    ) -> Picture | pd.DataFrame | None:
         """Save under `name` and put into the report, with sentences below.
 
-        Returns what it was given, for the notebook to show.
+        Returns what it was given, for the notebook to show; None where there is nothing to show.
         """
         self.parts.append(f"<h2>{html.escape(name.replace('_', ' ').capitalize())}</h2>")
         if isinstance(shown, Picture):
             self.parts.append(_element(shown.save(self.folder, name)))
-        else:
+        elif shown is not None:
             with written_whole(self.folder / f"{name}.csv") as unfinished:
                 shown.to_csv(unfinished, index=False)
             digits = "{:.3f}".format
