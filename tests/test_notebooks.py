@@ -18,10 +18,9 @@ pytestmark = pytest.mark.timeout(900)  # the first test that needs a whole run w
 PHOTOGRAPHS = config.PROJECT_ROOT.parent / "shared" / "clothing-dataset-small"
 TRAINING = {
     "02_train_model": {
-        "n_epochs": 6,
+        "n_epochs": 3,
         "batch_size": 8,
-        "arch": "resnet18",
-        "image_size": 32,
+        "image_size": 64,
         "augmentation": 0,
     }
 }

@@ -240,6 +240,18 @@ def test_browser_shows_its_first_page_and_fetches_only_what_it_shows(served, mon
     assert shown[-1].data.empty and page.value == 1
 
 
+def test_browser_says_what_went_wrong(served, monkeypatch):
+    class Handle:
+        def update(self, picture):
+            raise ConnectionError("the stage is gone")
+
+    monkeypatch.setattr("helpers.review.report.display", lambda *_, **__: Handle())
+    controls = browser(predictions_of(served.paths).table, served.sign, per_page=4)
+    _, page, count = controls.children[1].children
+    page.value = 2
+    assert count.value == "cannot be shown: the stage is gone"
+
+
 def test_picture_carries_its_alt_text_into_the_notebook():
     data, metadata = plots.image_grid(images(1), ["one"])._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")

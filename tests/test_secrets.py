@@ -25,7 +25,7 @@ from helpers.snowflake import login
 from helpers.training.pretrained import build
 from standin.signing import Signer
 
-TRAINING = {"n_epochs": 1, "batch_size": 8, "arch": "resnet18", "image_size": 32, "augmentation": 0}
+TRAINING = {"n_epochs": 1, "batch_size": 8, "image_size": 64, "augmentation": 0}
 PASSWORD = "planted-pa55word"
 TOKEN = "planted-t0ken"
 PHRASE = "planted-pa55-phrase"

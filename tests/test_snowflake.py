@@ -10,6 +10,7 @@ from snowflake.connector.errors import ProgrammingError
 
 from helpers import folders
 from helpers.config import PROJECT_ROOT
+from helpers.review.report import signing_anew
 from helpers.snowflake import listing, login, stage
 from helpers.snowflake.connection import connect, describe, execute
 from helpers.snowflake.listing import list_files, list_images, sign_urls
@@ -145,3 +146,12 @@ def test_recipe_names_what_exists():
     assert set(recipe["environment_variables"]) <= known
     variables = [s for s in recipe["secrets"] if s["type"] == "environment_variable"]
     assert {variable["location"] for variable in variables} <= known
+
+
+def test_signing_anew_outlives_the_connection(loaded):
+    connection, _ = loaded
+    path = list_files(connection, "clothing_test", "relative_path", "clothing_dataset")[0][0]
+    sign = signing_anew(connection, "clothing_dataset")
+    connection.close()
+    with urllib.request.urlopen(sign([path])[0]) as response:
+        assert response.status == 200

@@ -196,10 +196,9 @@ def test_programs_take_the_options_that_the_pages_name():
 
 
 TRAINING = {
-    "n_epochs": 6,
+    "n_epochs": 3,
     "batch_size": 8,
-    "arch": "resnet18",
-    "image_size": 32,
+    "image_size": 64,
     "augmentation": 0.3,
 }
 # what a reader would add in a cell at the end of the notebook that sets the exercise
@@ -238,12 +237,12 @@ connection = connect(backend, database)
 five = "select relative_path from clothing_test where type is not null order by 1 limit 5"
 forget = "update clothing_test set pred_timestamp = null, type = null, confidence = null"
 execute(connection, f"{forget} where relative_path in ({five})")
-print("updated:", write_back(connection, run).updated)
+print("updated:", write_back(connection, this_run).updated)
 changes = query(connection, "select relative_path from clothing_prediction_change")
 print("differ:", sorted(changes.RELATIVE_PATH))
 """,
     "06_clean_up": """
-log = pd.read_parquet(run.folder / "export" / "clothing_prediction_log.parquet")
+log = pd.read_parquet(this_run.folder / "export" / "clothing_prediction_log.parquet")
 print("by model:", log.groupby("MODEL_DIGEST").size().tolist())
 """,
 }

@@ -11,12 +11,15 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 from IPython.display import display
+from snowflake.connector import SnowflakeConnection
 from torch import Tensor
 
 from helpers.files import written_whole
 from helpers.images import Downloader, ImageError, decode, shrink
 from helpers.plots import Picture
 from helpers.review.galleries import gallery
+from helpers.snowflake.connection import backend_of, connect
+from helpers.snowflake.listing import sign_urls
 
 SIDE = 320  # pixels that a shown image keeps
 THREADS = 8  # downloads at a time
@@ -55,6 +58,21 @@ def _element(picture: Picture) -> str:
     """An image element that holds the picture itself."""
     source = "data:image/png;base64," + base64.b64encode(picture.png()).decode()
     return f'<img src="{source}" alt="{html.escape(picture.alt)}" style="max-width:100%">'
+
+
+def signing_anew(connection: SnowflakeConnection, stage: str) -> Callable[[list[str]], list[str]]:
+    """Paths to signed URLs, on a connection like this one that is opened for each call.
+
+    So it goes on working when the notebook's own connection is closed.
+    """
+    backend = backend_of(connection)
+    database = connection.database or ""
+
+    def sign(paths: list[str]) -> list[str]:
+        with connect(backend, database) as own:
+            return sign_urls(own, stage, paths)
+
+    return sign
 
 
 def rounded(figures: dict) -> pd.DataFrame:
@@ -141,7 +159,14 @@ def browser(
         rows = rows.iloc[start : start + per_page]
         return gallery(rows, fetch(sign, rows.relative_path), columns=6)
 
+    def show(_: dict) -> None:
+        count.value = "fetching …"
+        try:
+            handle.update(picture())
+        except Exception as error:  # what is raised here would be in a log that nobody sees
+            count.value = f"cannot be shown: {error}"
+
     handle = display(picture(), display_id=True)
     for control in (label, called, confidence, page):
-        control.observe(lambda change: handle.update(picture()), "value")
+        control.observe(show, "value")
     return widgets.VBox([widgets.HBox([label, called]), widgets.HBox([confidence, page, count])])
