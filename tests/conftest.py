@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import standin
+from samples import draw_samples
 
 # A shell that starts pytest in the background lets it ignore Ctrl-C, and with it all that the
 # tests start.
@@ -40,6 +41,12 @@ def _standin_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def running_standin(_standin_root: Path) -> standin.Server:
     """The running stand-in that most tests share."""
     return standin.ensure_running(_standin_root)
+
+
+@pytest.fixture(scope="session")
+def drawn_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample set as a reader gets it, drawn once for all tests. To be read only."""
+    return draw_samples(tmp_path_factory.mktemp("drawn") / "images")
 
 
 @pytest.fixture

@@ -336,6 +336,7 @@ def test_two_users_take_turns_at_a_gpu(open_to_all):
             assert second.says() == "computes" and second.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
 def test_a_user_who_is_shut_out_has_a_lock_of_their_own(open_to_all):
     closed = open_to_all / TURNS

@@ -65,13 +65,8 @@ def test_figures_are_what_evaluation_finds():
     assert found["ece"] == pytest.approx(FIGURES["ece"], abs=1e-3)
 
 
-@pytest.fixture(scope="module")
-def drawings(tmp_path_factory):
-    return draw_samples(tmp_path_factory.mktemp("drawings") / "images")
-
-
-def test_figures_of_the_drawings_are_what_evaluation_finds(drawings):
-    found = evaluate(drawings / "test", DRAWN)
+def test_figures_of_the_drawings_are_what_evaluation_finds(drawn_images):
+    found = evaluate(drawn_images / "test", DRAWN)
     assert {name: found[name] for name in EXACT} == {name: DRAWN_FIGURES[name] for name in EXACT}
     (low, high), others = found["accuracy_95"], DRAWN_FIGURES["others"]
     assert f"| {found['n']} | {found['accuracy']:.3f} | {low:.3f} to {high:.3f} |" in CARD
@@ -88,9 +83,9 @@ def test_figures_of_other_drawings_are_what_evaluation_finds(tmp_path):
     assert found["ece"] == pytest.approx(others["ece"], abs=1e-3)
 
 
-def test_it_is_chosen_for_drawings_and_says_how_it_was_trained(drawings, tmp_path, monkeypatch):
+def test_it_is_chosen_for_drawings_and_says_how_it_was_trained(drawn_images, tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
-    data, card = ImageFolder(drawings / "train"), model.load(DRAWN).card
+    data, card = ImageFolder(drawn_images / "train"), model.load(DRAWN).card
     assert choice.choose(data_digest(data.sizes), data.classes) == DRAWN
     assert (card.arch, card.parameters["weights"]) == ("efficientnet_lite0", "imagenet")
     assert f"{card.arch}, {card.image_size} pixels, with the same settings" in CARD

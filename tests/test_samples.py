@@ -29,8 +29,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_samples(tmp_path_factory.mktemp("drawn") / "samples")
+def samples(drawn_images: Path) -> Path:
+    return drawn_images
 
 
 @pytest.fixture(scope="module")

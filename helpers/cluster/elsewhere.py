@@ -28,6 +28,7 @@ PACKAGES = (
     "pyarrow",
     "torch",
     "torchvision",
+    "timm",
     "pillow",
     "imagehash",
 )

@@ -27,7 +27,7 @@ def worth_of_pretraining(data: LabelledImages, parameters: Parameters) -> pd.Dat
     accuracy: dict[str, dict[str, float]] = {}
     for name, weights in (("pretrained", "imagenet"), ("untrained", "none")):
         torch.manual_seed(parameters.seed)
-        model = new_classifier(data, replace(parameters, weights=weights))
+        model = new_classifier(data, replace(parameters, weights=weights, flip=False))
         networks.replace_head(model.net, nn.Identity())  # what went into it comes out: features
         features, labels = (part.numpy() for part in logits_of(model, data, training))
         judged, truth = (part.numpy() for part in logits_of(model, data, validation))
