@@ -40,9 +40,7 @@ class Parameters:
 
     n_epochs: int = 5
     batch_size: int = 32
-    base_lr: float = (
-        0.0006  # the peak of a one-cycle schedule; a new head gets HEAD_FASTER times it
-    )
+    base_lr: float = 0.0006  # the peak of a one-cycle schedule; for a new head HEAD_FASTER times it
     downsample_to: float = 1.0  # share of the training images to use
     arch: str = networks.DEFAULT  # one of networks.NETWORKS
     weights: str = "imagenet"  # "imagenet", "none" (from scratch), or a checkpoint's path
@@ -138,7 +136,7 @@ def fit(
 
 
 def new_classifier(data: LabelledImages, parameters: Parameters, data_set: str = "") -> Classifier:
-    """The network to train, with its card. Raises as `model.build`."""
+    """The network to train, with its card. Raises as `pretrained.build`."""
     network = networks.known(parameters.arch)
     card = ModelCard(
         arch=parameters.arch,
