@@ -30,6 +30,8 @@ def copy_project(folder: Path) -> Path:
         if source.exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, folder / name)
+    for name in ("pyproject.toml", "requirements.txt"):  # or make would install the copy
+        os.utime(folder / name, (0, 0))
     (folder / ".venv").symlink_to(PROJECT_ROOT / ".venv")
     return folder
 
