@@ -158,7 +158,7 @@ def test_killed_command_resumes_to_the_same_weights(folder, tmp_path):
     assert train("whole.pt").wait(250) == 0
     killed = train("cut.pt")
     deadline = time.monotonic() + 120
-    while not (tmp_path / "cut.history.csv").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "cut.pt.state").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait(20) == -signal.SIGKILL and (tmp_path / "cut.pt.state").exists()
