@@ -42,7 +42,7 @@ DRAWN = FOLDER / "model_drawn.pt"
 TEMPLATE = Path(__file__).with_name("model_card.md.in")
 N_FOLDS = 5
 # all images train; which epoch is kept and the temperature come from elsewhere
-SETTINGS = Parameters(validation_share=0)
+SETTINGS = Parameters(batch_size=32, validation_share=0)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Parameters:
     """How to train: defaults for a network that has seen ImageNet, on a few thousand images."""
 
     n_epochs: int = 5
-    batch_size: int = 32
+    batch_size: int = 16
     base_lr: float = 0.0006  # the peak of a one-cycle schedule; for a new head HEAD_FASTER times it
     downsample_to: float = 1.0  # share of the training images to use
     arch: str = networks.DEFAULT  # one of networks.NETWORKS

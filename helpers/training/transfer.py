@@ -13,13 +13,15 @@ from helpers.training.dataset import LabelledImages
 from helpers.training.loop import Parameters, new_classifier, split
 from helpers.training.validation import logits_of
 
-AT_MOST = 1000  # images looked at, so that it takes seconds
+# so that it takes seconds
+AT_MOST = 1000  # images looked at
+SIDE = 96  # pixels
 
 
 def worth_of_pretraining(data: LabelledImages, parameters: Parameters) -> pd.DataFrame:
     """Accuracy on held-back images of a linear classifier on a frozen network's features.
 
-    A row for each number of training images a class, a column for the pretrained and one for the
+    The images are small. A row for each number of training images a class, a column for the pretrained and one for the
     untrained network. At most AT_MOST images are looked at.
     """
     share = min(1.0, AT_MOST / len(data))
@@ -27,7 +29,9 @@ def worth_of_pretraining(data: LabelledImages, parameters: Parameters) -> pd.Dat
     accuracy: dict[str, dict[str, float]] = {}
     for name, weights in (("pretrained", "imagenet"), ("untrained", "none")):
         torch.manual_seed(parameters.seed)
-        model = new_classifier(data, replace(parameters, weights=weights, flip=False))
+        model = new_classifier(
+            data, replace(parameters, weights=weights, image_size=SIDE, flip=False)
+        )
         networks.replace_head(model.net, nn.Identity())  # what went into it comes out: features
         features, labels = (part.numpy() for part in logits_of(model, data, training))
         judged, truth = (part.numpy() for part in logits_of(model, data, validation))
