@@ -13,16 +13,15 @@ from helpers.training.dataset import LabelledImages
 from helpers.training.loop import Parameters, new_classifier, split
 from helpers.training.validation import logits_of
 
-# so that it takes seconds
-AT_MOST = 1000  # images looked at
-SIDE = 96  # pixels
+AT_MOST = 1000  # images looked at, so that it takes seconds
+SIDE = 96  # pixels of them, likewise
 
 
 def worth_of_pretraining(data: LabelledImages, parameters: Parameters) -> pd.DataFrame:
     """Accuracy on held-back images of a linear classifier on a frozen network's features.
 
-    The images are small. A row for each number of training images a class, a column for the pretrained and one for the
-    untrained network. At most AT_MOST images are looked at.
+    A row for each number of training images a class, a column for the pretrained and one for the
+    untrained network. At most AT_MOST images are looked at, and these are small.
     """
     share = min(1.0, AT_MOST / len(data))
     training, validation = split(data.labels, 0.2, parameters.seed, share)
