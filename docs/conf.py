@@ -43,11 +43,14 @@ def as_rst(text: str) -> str:
     return "".join(part for pair in zip(words, [*code, ""], strict=True) for part in pair)
 
 
+EXAMPLE = re.compile(r"((?:^|\n\n) *>>>.*?(?=\n\n|\Z))", re.DOTALL)  # to the next blank line
+
+
 def convert_docstring(app, what, name, thing, options, lines) -> None:
-    """A block that begins with >>> is a worked example, and stays as it is."""
-    blocks = "\n".join(lines).split("\n\n")
-    converted = [block if block.lstrip().startswith(">>>") else as_rst(block) for block in blocks]
-    lines[:] = "\n\n".join(converted).split("\n")
+    """Worked examples stay as they are; what stands between them is converted."""
+    parts = EXAMPLE.split("\n".join(lines))  # every second one is an example
+    parts[::2] = map(as_rst, parts[::2])
+    lines[:] = "".join(parts).split("\n")
 
 
 def give_captions_a_level(app, pagename, templatename, context, doctree) -> None:

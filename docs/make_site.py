@@ -21,6 +21,7 @@ COPIED = (
     "LICENSE",
     "requirements.txt",
     "model/README.md",
+    "model/LICENSE-weights",
     "docs/*.md",
     "docs/images/*",
     "sql/*.sql",
