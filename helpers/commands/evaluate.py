@@ -14,6 +14,8 @@ from helpers.review.figures import Predictions, metrics
 from helpers.training.image_folder import ImageFolder
 from helpers.training.validation import logits_of
 
+UNSHRUNK = 10**6  # pixels: each image is prepared from the whole of it, as on a worker
+
 
 def predict_folder(
     images: Path, checkpoint: Path, device: str = "auto"
@@ -25,7 +27,7 @@ def predict_folder(
     """
     classifier = model.load(checkpoint, model.device_named(device))
     classes = classifier.card.classes
-    data = ImageFolder(images, side=2 * classifier.card.image_size)
+    data = ImageFolder(images, side=UNSHRUNK)
     unknown = sorted(set(data.classes) - set(classes))
     if unknown:
         raise ValueError(
