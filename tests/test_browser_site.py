@@ -168,7 +168,8 @@ def test_pictures_are_there_and_described(visits):
         assert image["shown"] and len(image["alt"]) >= 15, (path, image)
     output = re.compile(r"/_images/[0-9a-f]{40,}\.")  # in no folder of the repository
     outputs = [path for path, image in images if output.search(image["src"])]
-    assert outputs.count("notebooks/04_review_results.html") >= 9
+    # one each of what every run has; none of near-duplicates, of which these images have none
+    assert outputs.count("notebooks/04_review_results.html") >= 8
     assert not [path for path, image in images if image["alt"].startswith(("http", "../"))]
 
 

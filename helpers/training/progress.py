@@ -14,7 +14,7 @@ from helpers.training.loop import Parameters, TrainingRun
 
 LOOK = 1 / 3  # of the time of training on an image that it takes to look at one
 LONG_S = 600  # a training that takes longer gets advice
-BAR = "{desc} {percentage:3.0f}% |{bar}| {remaining} left{postfix}"
+BAR = "{desc}{percentage:3.0f}% |{bar}| {remaining} left{postfix}"
 
 
 class TrainingBar(AbstractContextManager):
