@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from scenery.drawing import draw_folder
-from scenery.predictions import make_tables
+from scenery.tables import make_tables
 
 from helpers import model, runs
 from helpers.commands import nightly

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scenery.tables import make_tables as make_tables
 from snowflake.connector import SnowflakeConnection
 
 from helpers import runs
