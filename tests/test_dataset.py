@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scenery.drawing import draw_folder
 from scenery.faulty_server import FaultyServer
 from scenery.tables import make_tables
@@ -87,10 +87,10 @@ def test_cache_spares_the_decoding_and_a_changed_image_is_read_anew(folder, tmp_
 def test_damaged_cache_entry_is_made_anew(folder, tmp_path):
     data = ImageFolder(folder, side=20, cache=tmp_path / "cache")
     first = data.load(0)
-    [entry] = (tmp_path / "cache").rglob("*.npy")
+    [entry] = (tmp_path / "cache").rglob("*.safetensors")
     entry.write_bytes(entry.read_bytes()[:100])
     assert torch.equal(data.load(0), first)
-    assert np.array_equal(np.load(entry), first.numpy())
+    assert torch.equal(load_file(entry)["image"], first)
 
 
 def test_broken_image_is_left_out_or_raised_with_its_path(folder):
@@ -201,7 +201,7 @@ def test_what_is_no_image_is_left_out_with_its_path(staged, tmp_path):
         "hat/000.jpg": "hat/000.jpg: not a readable image (UnidentifiedImageError)",
         "hat/001.jpg": "hat/001.jpg: HTTP status 404",
     }
-    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 10  # nothing broken is kept
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 10  # nothing broken is kept
     with FaultyServer(folder, busy=1) as server:
         data = behind(server, images_of(staged, downloader=quick, on_error="raise"))
         said = r"hat/000\.jpg: download failed after 2 attempts: HTTP status 503"

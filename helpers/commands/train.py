@@ -1,4 +1,4 @@
-"""Train from a plain folder of images; needs only torch, torchvision, numpy and timm."""
+"""Train from a plain folder of images; needs only torch, torchvision and timm."""
 
 import argparse
 import sys

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -121,16 +121,17 @@ class LabelledImages(Dataset):
         entry = self.cache_entry(index)
         if entry and entry.exists():
             try:
-                return torch.from_numpy(np.load(entry))
-            except (ValueError, OSError, EOFError):  # damaged: made anew below
+                return safetensors.torch.load_file(entry)["image"]
+            except (safetensors.SafetensorError, KeyError, OSError):  # damaged: made anew below
                 entry.unlink(missing_ok=True)
         try:
             image = shrink(decode(self.read(index)), self.side)
         except ImageError as error:
             raise ImageError(f"{self.paths[index]}: {error.reason}", error.attempts) from None
         if entry:
-            with written_whole(entry) as unfinished, unfinished.open("wb") as file:
-                np.save(file, image.numpy())
+            # not NumPy's format: its header is parsed by what Python 3.11 does not do in threads
+            with written_whole(entry) as unfinished:
+                safetensors.torch.save_file({"image": image.contiguous()}, unfinished)
         return image
 
     def cache_entry(self, index: int) -> Path | None:
@@ -138,7 +139,7 @@ class LabelledImages(Dataset):
         if self.cache is None:
             return None
         name = hashlib.sha256(self._keys[index].encode()).hexdigest()
-        return Path(self.cache) / name[:2] / f"{name}.npy"
+        return Path(self.cache) / name[:2] / f"{name}.safetensors"
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_pool": None, "_pid": None}
