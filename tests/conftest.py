@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 import standin
@@ -19,6 +20,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Small networks and many processes: one compute thread each is faster, and steady on a busy
 # machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The same examples in every run, and no clock: these machines are shared.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("tests")
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
