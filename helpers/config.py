@@ -6,6 +6,8 @@ from pathlib import Path
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 BACKENDS = ("local", "snowflake")
+# rows that one statement lists: no result is held open while the workers compute
+PAGE = 50_000
 
 
 def home() -> Path:

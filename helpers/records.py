@@ -3,9 +3,11 @@
 They are the same on the workers, in Parquet parts, and in Snowflake.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+from pyarrow.dataset import Dataset, dataset
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -66,6 +68,11 @@ def failure_table(failures: list[Failure]) -> pa.Table:
     [{'relative_path': 'hat/a.jpg', 'reason': 'not a readable image', 'attempts': 1}]
     """
     return pa.Table.from_pylist([failure._asdict() for failure in failures], schema=FAILURE)
+
+
+def on_disk(folder: Path, schema: pa.Schema) -> Dataset:
+    """The Parquet parts of a folder as one table, which is read only when asked for."""
+    return dataset(sorted(folder.glob("part-*.parquet")), schema=schema)
 
 
 def sql_columns(schema: pa.Schema) -> str:

@@ -1,6 +1,7 @@
 -- Purpose: the tables of images, of predictions, and of images that could not be predicted.
 -- Needs: 01_create_database.sql.
--- Leaves behind: tables clothing_test, clothing_train, clothing_prediction_log, clothing_failure.
+-- Leaves behind: tables clothing_test, clothing_train, clothing_prediction_log, clothing_failure; view
+--     clothing_unreadable, a row for each image version that could not be read in three runs.
 
 create table if not exists clothing_test (
     file_url text,
@@ -36,5 +37,26 @@ create table if not exists clothing_failure (
     relative_path text,
     reason text,
     attempts number,
-    seen_at timestamp_tz
+    seen_at timestamp_tz,
+    etag text
 );
+
+-- For a table that was made before it had this column.
+alter table clothing_failure add column if not exists etag text;
+
+-- These are left to people: the nightly job tries them again once they change. Where the network failed, no image
+-- is to blame.
+create view if not exists clothing_unreadable as
+select
+    relative_path,
+    etag,
+    count(distinct run) as runs,
+    max(reason) as reason,
+    min(seen_at) as first_seen_at,
+    max(seen_at) as last_seen_at
+from clothing_failure
+where etag is not null
+    and reason not like 'download failed%'
+    and reason not like 'the signed URL%'
+group by relative_path, etag
+having count(distinct run) >= 3;

@@ -82,14 +82,17 @@ left join clothing_prediction_log as l
     and l.predicted_at = s.predicted_at
 where l.run is null;
 
-insert into clothing_failure (run, relative_path, reason, attempts, seen_at)
+insert into clothing_failure (run, relative_path, reason, attempts, seen_at, etag)
 select
     $run,
     s.relative_path,
     s.reason,
     s.attempts,
-    current_timestamp()
+    current_timestamp(),
+    d.etag
 from identifier($staged_failures) as s
+left join directory(@clothing_dataset) as d
+    on d.relative_path = s.relative_path
 left join clothing_failure as f
     on f.run = $run
     and f.relative_path = s.relative_path

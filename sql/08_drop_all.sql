@@ -12,6 +12,8 @@ drop view if exists clothing_prediction_change;
 
 drop view if exists clothing_prediction;
 
+drop view if exists clothing_unreadable;
+
 drop table if exists clothing_failure;
 
 drop table if exists clothing_prediction_log;

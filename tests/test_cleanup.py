@@ -27,7 +27,7 @@ def connection(running_standin, tmp_path, monkeypatch):
 def test_the_list_has_what_the_tutorial_made(connection):
     execute(connection, "create table mine (a number)")
     names = [name for _, name in listing(connection, DATABASE)]
-    assert len(names) == 8 and "CLOTHING_TEST" in names and "MINE" not in names
+    assert len(names) == 9 and "CLOTHING_TEST" in names and "MINE" not in names
 
 
 def test_predictions_and_log_are_kept_as_files(connection, tmp_path):

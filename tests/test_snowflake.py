@@ -3,6 +3,7 @@
 import json
 import urllib.request
 
+import pandas as pd
 import pytest
 from scenery.drawing import draw_folder
 from scenery.tables import make_tables
@@ -12,8 +13,8 @@ from helpers import folders
 from helpers.config import PROJECT_ROOT
 from helpers.review.report import signing_anew
 from helpers.snowflake import listing, login, stage
-from helpers.snowflake.connection import connect, describe, execute
-from helpers.snowflake.listing import list_files, list_images, sign_urls
+from helpers.snowflake.connection import connect, describe, execute, query
+from helpers.snowflake.listing import count_images, list_files, list_images, sign_urls
 from helpers.snowflake.sql_files import run_file
 
 
@@ -106,6 +107,56 @@ def test_more_paths_than_one_statement_takes(loaded, monkeypatch):
     signed = [url.partition("?")[0] for url in urls]
     assert [url.rpartition("/")[2] for url in signed] == [path[4:] for path in paths]
     assert sign_urls(loaded[0], "clothing_dataset", []) == []
+
+
+@pytest.mark.parametrize("page", [1, 2, 5, 6, 7])
+def test_pages_list_every_image_once_in_order_and_signed(loaded, page):
+    connection, folder = loaded
+    frames = list(
+        list_images(connection, "clothing_test", "clothing_dataset", url_seconds=60, page=page)
+    )
+    assert all(len(frame) <= page for frame in frames)
+    listed = pd.concat(frames)
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
+    assert listed.RELATIVE_PATH.tolist() == paths
+    bodies = [urllib.request.urlopen(url).read() for url in listed.URL]
+    assert bodies == [(folder / path).read_bytes() for path in paths]
+
+
+def test_a_page_is_asked_for_when_it_is_wanted(loaded):
+    connection, _ = loaded
+    pages = list_images(connection, "clothing_test", "clothing_dataset", page=4)
+    assert len(next(pages)) == 4
+    execute(connection, "delete from clothing_test where relative_path = 't-shirt/000.jpg'")
+    assert next(pages).RELATIVE_PATH.tolist() == ["t-shirt/001.jpg"]
+
+
+def test_an_image_that_three_runs_could_not_read_is_left_to_people_until_it_changes(loaded):
+    connection, _ = loaded
+    ((path, _, etag), *others) = list_files(
+        connection, "clothing_test", "relative_path", "clothing_dataset"
+    )
+
+    def fail(run: str, etag: str, reason: str = "not a readable image") -> list[str]:
+        columns = "run, relative_path, reason, etag, attempts, seen_at"
+        values = "values (%s, %s, %s, %s, 1, current_timestamp())"
+        row = (run, path, reason, etag)
+        execute(connection, f"insert into clothing_failure ({columns}) {values}", row)
+        frames = list_images(connection, "clothing_test", "clothing_dataset", not_by_model="m")
+        listed = pd.concat(list(frames)).RELATIVE_PATH.tolist()
+        assert count_images(connection, "clothing_test", "clothing_dataset", "m") == len(listed)
+        return listed
+
+    everything = [path, *(name for name, _, _ in others)]
+    for night in range(5):  # of another version, or of the network: not counted
+        assert fail(f"a{night}", "another version") == everything
+        assert fail(f"b{night}", etag, "download failed after 5 attempts: 503") == everything
+    assert fail("c1", etag) == fail("c1", etag) == fail("c2", etag) == everything
+    assert fail("c3", etag) == everything[1:]
+    left = query(connection, "select relative_path, etag, runs, reason from clothing_unreadable")
+    assert [path, etag, 3, "not a readable image"] in left.values.tolist()
+    execute(connection, "delete from clothing_failure where run = 'c2'")  # a person decides so
+    assert count_images(connection, "clothing_test", "clothing_dataset", "m") == len(everything)
 
 
 def test_only_what_this_model_has_not_predicted_is_listed(loaded):

@@ -4,6 +4,7 @@ Each image is exactly one row, of predictions or of failures.
 """
 
 import logging
+import math
 import time
 from collections.abc import Generator, Iterable
 from concurrent.futures import CancelledError
@@ -16,6 +17,7 @@ from distributed import Client, performance_report
 from distributed.comm import CommClosedError
 from tqdm.auto import tqdm
 
+from helpers import config
 from helpers.cluster.loading import loaded_models, send_model
 from helpers.files import digest_of, write_json
 from helpers.inference.parts import Parts
@@ -23,6 +25,7 @@ from helpers.inference.schedule import Sign, batches, results
 from helpers.inference.worklist import Worklist
 from helpers.model import read_card
 
+SLOWEST = 10  # images/s that a pass is expected to make at least
 # what the summary says of the model
 CARD = ("arch", "classes", "image_size", "temperature", "data_set", "data_digest")
 
@@ -44,9 +47,9 @@ def classify(
 ) -> dict:
     """Predict every image of the frames `images` that has no prediction in `run_folder` yet.
 
-    images: frames of FILE_URL, RELATIVE_PATH, SIZE, ETAG. sign: paths to URLs, called late,
-    `chunk` paths at a time. total: rows to come, for the progress bar. A part is written at
-    `part_rows` rows or after `part_seconds`.
+    images: frames of FILE_URL, RELATIVE_PATH, SIZE, ETAG, and URL. sign: paths to URLs, for what
+    was refused; for frames without URL too, late, `chunk` paths at a time. total: rows to come,
+    for the progress bar. A part is written at `part_rows` rows or after `part_seconds`.
     Returns the summary, also in inference.json. Raises ConnectionError if the scheduler is lost,
     RuntimeError if not listed = predicted + failed; finished parts stay, and a new call does only
     what is missing.
@@ -85,6 +88,15 @@ def classify(
     return summary
 
 
+def life_of_urls(n_images: int) -> int:
+    """Seconds that signed URLs are to live: as long as a slow pass and an hour, at most a day.
+
+    >>> life_of_urls(n_images=36_000)
+    7200
+    """
+    return min(24 * 3600, 3600 + n_images // SLOWEST)
+
+
 def plan(
     summary: dict,
     predictions: pd.DataFrame,
@@ -95,7 +107,8 @@ def plan(
 ) -> list[str]:
     """What `n` images in `hours` would need, in sentences, from what a run measured.
 
-    n_workers: of that run. urls_per_s: how many URLs the client signed in a second.
+    predictions: some of the run's, with their size. n_workers: of that run. urls_per_s: how many
+    images the client listed and signed in a second.
 
     >>> summary = {"predicted": 600, "images_per_s": 40.0}
     >>> files = pd.DataFrame({"size": [50_000, 70_000]})  # bytes
@@ -103,6 +116,7 @@ def plan(
     20.0 images/s a worker: 100,000,000 images are 1,389 worker-hours, 174 such workers for 8 hours.
     Together they read 208 MB/s from the stage.
     The client signed 9,000 URLs/s and 3,472 are needed: the workers stay the bottleneck.
+    Signing keeps a warehouse busy for 3.1 hours, in 2,000 statements.
     """
     if not summary["predicted"] or not summary["images_per_s"]:
         return ["This call predicted nothing, so there is nothing to work out."]
@@ -118,6 +132,8 @@ def plan(
         f"{needed / per_worker:,.0f} such workers for {hours:g} hours.",
         f"Together they read {megabytes_per_s:,.0f} MB/s from the stage.",
         f"The client signed {urls_per_s:,.0f} URLs/s and {needed:,.0f} are needed: {bottleneck}.",
+        f"Signing keeps a warehouse busy for {n / urls_per_s / 3600:,.1f} hours, "
+        f"in {math.ceil(n / config.PAGE):,} statements.",
     ]
 
 

@@ -1,6 +1,6 @@
 """Which batch goes to the cluster when.
 
-URLs are signed late, each slot has two tasks, and deaths of workers are survived.
+Each slot has two tasks, refused URLs are signed anew, and deaths of workers are survived.
 """
 
 import math
@@ -16,6 +16,7 @@ from helpers.records import PREDICTION, Failure, Row
 
 SIGNED_AT_MOST = 5  # times for one image, before its refused URL counts as a failure
 IN_FLIGHT = 2  # tasks for each slot of the cluster: one that runs, and one that waits beside it
+COLUMNS = [name.upper() for name in Row._fields]  # of a listing
 COUNT_SLOTS_S = 1.0  # how often the cluster's slots are counted anew: workers come and go
 
 Sign = Callable[[list[str]], list[str]]  # paths to signed URLs, in order
@@ -26,15 +27,17 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of at most `batch_size` images.
 
-    A chunk is signed only when its first batch is about to be sent. The last chunk's batches
-    shrink with what is left of it, so that the workers end at about the same time: guided
-    self-scheduling (Polychronopoulos and Kuck 1987).
+    A chunk without the column URL is signed only when its first batch is about to be sent. The
+    last chunk's batches shrink with what is left of it, so that the workers end at about the same
+    time: guided self-scheduling (Polychronopoulos and Kuck 1987).
     """
     chunks = work.chunks(chunk)
-    rows = next(chunks, None)
-    while rows is not None:
+    frame = next(chunks, None)
+    while frame is not None:
         following = next(chunks, None)
-        urls = sign([row.relative_path for row in rows]) if rows else []
+        rows = [Row(*values) for values in frame[COLUMNS].itertuples(index=False, name=None)]
+        paths = frame["RELATIVE_PATH"].tolist()
+        urls = frame["URL"].tolist() if "URL" in frame else sign(paths)
         is_last = following is None
         least = math.ceil(batch_size / 8) if is_last else batch_size
         while rows:
@@ -43,7 +46,7 @@ def batches(
             yield Batch(rows[:size], urls[:size], model)
             rows = rows[size:]
             urls = urls[size:]
-        rows = following
+        frame = following
 
 
 def results(client: Client, waiting: Iterator[Batch], sign: Sign) -> Iterator[Result]:

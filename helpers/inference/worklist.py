@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from helpers.records import Row
-
 
 class Worklist:
     """The rows that still need a prediction, each path once, and what was counted on the way.
@@ -24,7 +22,7 @@ class Worklist:
     >>> listed["ETAG"] = "e"
     >>> before = keys_of(listed["RELATIVE_PATH"], listed["ETAG"])[:1]  # of a
     >>> work = Worklist([listed], predicted=before)
-    >>> [row.relative_path for chunk in work.chunks(10) for row in chunk]
+    >>> [path for chunk in work.chunks(10) for path in chunk.RELATIVE_PATH]
     ['b']
     >>> work.listed, work.done, work.duplicates
     (2, 1, 1)
@@ -44,19 +42,18 @@ class Worklist:
         """Rows met so far that an earlier call has predicted."""
         return int(self.present.sum())
 
-    def chunks(self, size: int) -> Iterator[list[Row]]:
+    def chunks(self, size: int) -> Iterator[pd.DataFrame]:
         """The rows to predict, from `size` listed rows at a time; a chunk may be empty."""
         for frame in self.frames:
             for start in range(0, len(frame), size):
                 yield self._wanted(frame[start : start + size])
 
-    def _wanted(self, frame: pd.DataFrame) -> list[Row]:
+    def _wanted(self, frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame[self._first_met(keys_of(frame["RELATIVE_PATH"]))]
         self.listed += len(frame)
         at, known = _find(self.predicted, keys_of(frame["RELATIVE_PATH"], frame["ETAG"]))
         self.present[at[known]] = True
-        wanted = frame[["FILE_URL", "RELATIVE_PATH", "SIZE", "ETAG"]][~known]
-        return list(map(Row._make, wanted.itertuples(index=False, name=None)))
+        return frame[~known]
 
     def _first_met(self, keys: np.ndarray) -> np.ndarray:
         """(N,) whether each path is met for the first time; from now on it is one that was met."""

@@ -9,14 +9,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from helpers.records import FAILURE, PREDICTION
+from helpers.records import FAILURE, PREDICTION, on_disk
 
 N_BINS = 15  # of the calibration error
 N_RESAMPLES = 1000
@@ -47,7 +45,7 @@ class Predictions:
 def load_predictions(folder: Path) -> Predictions:
     """The predictions in a run folder, without the columns that a review does not need."""
     about = json.loads((folder / "inference.json").read_text())
-    parts = _parts(folder / "predictions", PREDICTION).to_table([*COLUMNS, "logits"])
+    parts = on_disk(folder / "predictions", PREDICTION).to_table([*COLUMNS, "logits"])
     logits = parts["logits"].combine_chunks().flatten().to_numpy()
     table = parts.select(COLUMNS).to_pandas()
     return Predictions(
@@ -60,11 +58,7 @@ def load_predictions(folder: Path) -> Predictions:
 
 def load_failures(folder: Path) -> pd.DataFrame:
     """relative_path, reason and attempts of the images that could not be predicted."""
-    return _parts(folder / "failures", FAILURE).to_table().to_pandas()
-
-
-def _parts(folder: Path, schema: pa.Schema) -> pyarrow.dataset.Dataset:
-    return pyarrow.dataset.dataset(sorted(folder.glob("part-*.parquet")), schema=schema)
+    return on_disk(folder / "failures", FAILURE).to_table().to_pandas()
 
 
 def metrics(probabilities: np.ndarray, labels: ArrayLike, classes: list[str]) -> dict:

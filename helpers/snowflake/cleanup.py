@@ -11,7 +11,7 @@ from helpers.snowflake.connection import SCHEMA, execute
 from helpers.snowflake.sql_files import run_file
 
 MADE = {
-    "view": {"CLOTHING_PREDICTION", "CLOTHING_PREDICTION_CHANGE"},
+    "view": {"CLOTHING_PREDICTION", "CLOTHING_PREDICTION_CHANGE", "CLOTHING_UNREADABLE"},
     "table": {"CLOTHING_TEST", "CLOTHING_TRAIN", "CLOTHING_PREDICTION_LOG", "CLOTHING_FAILURE"},
     "stage": {"CLOTHING_DATASET", "CLOTHING_DATASET_TRAIN"},
 }
