@@ -11,6 +11,7 @@ LR ?=
 RUN ?=
 PORT ?=
 MODEL ?=
+DEEP ?=
 # TORCH=cpu installs PyTorch's CPU build: no 5 GB of CUDA libraries
 TORCH ?= $(if $(wildcard .venv/.installedcpu),cpu)
 BIN := .venv/bin
@@ -55,8 +56,8 @@ batch: setup  ## the nightly job: load, predict and write back new and changed i
 serve: setup  ## answer over HTTP with the trained model; PORT=8001 MODEL=model/other.pt
 	@$(BIN)/python -m helpers serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")
 
-doctor: setup  ## what may keep the tutorial from running here or on your account, and what to do
-	@$(BIN)/python -m helpers doctor
+doctor: setup  ## what may keep the tutorial from running here or on your account; DEEP=1 tries the account
+	@$(BIN)/python -m helpers doctor $(if $(DEEP),--deep)
 
 lint: setup  ## ruff on code and notebooks, and a check of types
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/ty check --quiet

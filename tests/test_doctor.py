@@ -14,11 +14,11 @@ from scenery.tables import make_tables
 
 from helpers import config, model, runs
 from helpers.commands import doctor
-from helpers.commands.doctor import images, machine
+from helpers.commands.doctor import deep, images, machine
 from helpers.commands.doctor.patient import Patient
 from helpers.files import digest_of
 from helpers.snowflake import login, stage
-from helpers.snowflake.connection import execute
+from helpers.snowflake.connection import connect, execute
 from helpers.snowflake.sql_files import run_file
 from helpers.training.pretrained import build
 
@@ -454,3 +454,56 @@ def test_failure_gives_exit_code_1_and_its_remedy(running_standin, monkeypatch, 
     assert doctor.main([]) == 1
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("failed   disk") and second.strip().startswith("make clean")
+
+
+def test_deep_look_finds_what_the_stand_in_was_built_on_and_takes_all_away(patient):
+    found = list(doctor.examine(patient, {"deep": deep.deep}))
+    assert [line["state"] for line in found] == ["ok"] * 8, found
+    for kind in ("stages", "tables"):
+        assert not execute(patient.session, f"show {kind} like 'CLOTHING_DOCTOR%'")
+
+
+@pytest.mark.parametrize("wrong", ["md5", "cached", "never expires", "other time zone"])
+def test_deep_look_names_what_is_otherwise(patient, monkeypatch, wrong):
+    listing, sign = deep.listing, deep.sign_urls
+    if wrong == "md5":
+
+        def of_a_cipher(*args: object) -> dict:
+            return {path: (size, "0" * 32) for path, (size, _) in listing(*args).items()}
+
+        monkeypatch.setattr(deep, "listing", of_a_cipher)
+        seen = "LIST tells the MD5 of the bytes"
+    elif wrong == "cached":
+        kept: dict[tuple, list[str]] = {}
+
+        def from_a_cache(connection, stage, paths, seconds) -> list[str]:
+            return kept.setdefault((*paths, seconds), sign(connection, stage, paths, seconds))
+
+        monkeypatch.setattr(deep, "sign_urls", from_a_cache)
+        seen = "signing again gives new URLs"
+    elif wrong == "never expires":
+
+        def long(*args: object, seconds: int) -> list[str]:
+            return sign(*args, seconds=300)
+
+        monkeypatch.setattr(deep, "sign_urls", long)
+        seen = "an expired URL is refused"
+    else:
+        monkeypatch.setattr(deep, "sql_columns", lambda schema: "seen_at timestamp_ntz")
+        seen = "a time stamp of"
+    lines = [*doctor.examine(patient, {"deep": deep.deep})]
+    (failed,) = [line for line in lines if line["state"] == "failed"]
+    assert failed["seen"].startswith(f"NOT SO: {seen}") and failed["remedy"] == deep.REMEDY
+
+
+def test_deep_look_takes_all_away_also_after_an_error(patient, monkeypatch):
+    monkeypatch.setattr(deep, "sync", lambda *_: 1 / 0)
+    (line,) = doctor.examine(patient, {"deep": deep.deep})
+    assert (line["state"], line["seen"]) == ("failed", "ZeroDivisionError: division by zero")
+    assert not execute(patient.session, "show stages like 'CLOTHING_DOCTOR%'")
+
+
+def test_deep_look_before_notebook_01_needs_a_database(running_standin):
+    with connect("local") as connection:
+        (line,) = doctor.examine(Patient(connection=connection), {"deep": deep.deep})
+    assert line["state"] == "warning" and "notebook 01" in line["remedy"]

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 
 import standin
-from helpers.commands.doctor import account, images, machine
+from helpers.commands.doctor import account, deep, images, machine
 from helpers.commands.doctor.patient import Finding, Patient
 
 Check = Callable[[Patient], Iterator[Finding]]
@@ -76,12 +76,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--cluster", default="auto", help='"local", "saturn" (which may cost) or an address'
     )
+    parser.add_argument(
+        "--deep", action="store_true", help="also try what only an account can tell: a minute"
+    )
     options = parser.parse_args(arguments)
+    checks = CHECKS | ({"deep": deep.deep} if options.deep else {})
     patient = Patient(options.backend, options.database, options.cluster)
     started_here = standin.status() is None
     lines = []
     try:
-        for line in examine(patient):
+        for line in examine(patient, checks):
             lines.append(line)
             if not options.json:
                 print(row(line), flush=True)
