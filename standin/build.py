@@ -15,11 +15,13 @@ from standin import compat
 from standin.app import Service
 from standin.directory import DirectoryTables
 from standin.files import FileServer
+from standin.pipelines import Pipelines
 from standin.rewrite import FILE_URL_FUNCTION, SIGN_FUNCTION
 from standin.sessions import Shared
 from standin.signing import Signer, file_url
 from standin.stage_statements import StageStatements
 from standin.stages import StageStore
+from standin.streams import Streams
 from standin.transactions import WriteLock
 
 
@@ -47,7 +49,10 @@ def application(
             store.drop(left)
     statements = StageStatements(store, directories, signer)
     lock = WriteLock(lock_wait_s)
-    shared = Shared(fake, store, directories, statements, lock, root / "db")
+    streams = Streams(store)
+    pipelines = Pipelines(store, streams)
+    databases = root / "db"
+    shared = Shared(fake, store, directories, statements, streams, pipelines, lock, databases)
     files = FileServer(store, signer, root / "parts")
     return Service(shared, about, idle_s).app(files.routes)
 

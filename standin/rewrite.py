@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from sqlglot import exp, parse_one
 
 from standin.errors import SqlError, unsupported
-from standin.names import StageName, parse_reference
+from standin.names import StageName, parse_reference, qualify, split_identifiers
 from standin.signing import DEFAULT_S, LONGEST_S
 from standin.stage_statements import require_directory
 from standin.text import literal
 
 if TYPE_CHECKING:
     from standin.stages import Stage
+    from standin.streams import Streams
 
 SIGN_FUNCTION = "SANDBOX_SIGNED_URL"
 FILE_URL_FUNCTION = "SANDBOX_FILE_URL"
@@ -39,6 +40,7 @@ class Scope:
     context: dict[str, str | None] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     temporary_tables: set[tuple[str, str, str]] = field(default_factory=set)
+    streams: Streams | None = None
 
 
 def rewrite(tree: exp.Expr, scope: Scope) -> exp.Expr:
@@ -46,6 +48,7 @@ def rewrite(tree: exp.Expr, scope: Scope) -> exp.Expr:
     tree = identifiers(tree)
     for step in (
         _directories,
+        _streams,
         _functions,
         _parameters,
         _context,
@@ -86,15 +89,8 @@ def _directories(tree: exp.Expr, scope: Scope) -> exp.Expr:
         assert table is not None  # DIRECTORY(…) is parsed as the name of a table
         stage = stage_of(node.this.name, scope)
         require_directory(stage)
-        query = parse_one(DIRECTORY_SQL.format(stage=literal(str(stage.name))), read="snowflake")
-        alias = table.args.get("alias") or exp.TableAlias(
-            this=exp.to_identifier("DIRECTORY_TABLE", quoted=True)
-        )
-        subquery = exp.Subquery(this=query, alias=alias)
-        for key in ("joins", "laterals", "pivots"):  # sqlglot hangs these on the table
-            if table.args.get(key):
-                subquery.set(key, table.args[key])
-        table.replace(subquery)
+        sql = DIRECTORY_SQL.format(stage=literal(str(stage.name)))
+        _put_query(table, sql, "DIRECTORY_TABLE")
     for table in tree.find_all(exp.Table):
         is_stage = isinstance(table.this, exp.Var) and table.this.name.startswith("@")
         if is_stage and not tree.find(exp.Copy):
@@ -104,8 +100,32 @@ def _directories(tree: exp.Expr, scope: Scope) -> exp.Expr:
     return tree
 
 
+def _streams(tree: exp.Expr, scope: Scope) -> exp.Expr:
+    """A stream's name as the SELECT of what it holds."""
+    names = scope.streams.names() if scope.streams else {}
+    for table in list(tree.find_all(exp.Table)):
+        name = ".".join(table_key(table, scope))
+        if name in names and scope.streams:
+            _put_query(table, scope.streams.changes_sql(name), table.name)
+    return tree
+
+
+def _put_query(table: exp.Expr, sql: str, name: str) -> None:
+    """A SELECT in the place of a table, under its alias or this name."""
+    alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(name, quoted=True))
+    subquery = exp.Subquery(this=parse_one(sql, read="snowflake"), alias=alias)
+    for key in ("joins", "laterals", "pivots"):  # sqlglot hangs these on the table
+        if table.args.get(key):
+            subquery.set(key, table.args[key])
+    table.replace(subquery)
+
+
 def _functions(tree: exp.Expr, scope: Scope) -> exp.Expr:
-    makers = {"GET_PRESIGNED_URL": _signed_url, "BUILD_STAGE_FILE_URL": _stage_file_url}
+    makers = {
+        "GET_PRESIGNED_URL": _signed_url,
+        "BUILD_STAGE_FILE_URL": _stage_file_url,
+        "SYSTEM$STREAM_HAS_DATA": _stream_has_data,
+    }
     for node in list(tree.find_all(exp.Anonymous)):
         name = node.name.upper()
         if name == "BUILD_SCOPED_FILE_URL":
@@ -157,6 +177,11 @@ def _stage_file_url(node: exp.Anonymous, scope: Scope) -> exp.Expr:
     stage = _stage_argument(node, scope)
     arguments = [exp.Literal.string(stage.name.url_part), node.expressions[1]]
     return exp.Anonymous(this=FILE_URL_FUNCTION, expressions=arguments)
+
+
+def _stream_has_data(node: exp.Anonymous, scope: Scope) -> exp.Expr:
+    name = qualify(split_identifiers(node.expressions[0].name), scope.database, scope.schema)
+    return exp.Boolean(this=scope.streams is not None and scope.streams.has_data(name))
 
 
 def _parameters(tree: exp.Expr, scope: Scope) -> exp.Expr:

@@ -21,10 +21,12 @@ from standin.databases import DONE, Databases
 from standin.directory import DirectoryTables
 from standin.errors import SqlError, unsupported
 from standin.names import StageName, like_pattern
+from standin.pipelines import Pipelines
 from standin.results import TRANSACTION, UNKNOWN, Result, status
 from standin.rewrite import Scope, identifiers, rewrite, table_key
 from standin.stage_statements import Answer, Caller, StageStatements
 from standin.stages import Stage, StageStore
+from standin.streams import Streams
 from standin.transactions import Transaction, WriteLock
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class Shared:
     store: StageStore
     directories: DirectoryTables
     stage_statements: StageStatements
+    streams: Streams
+    pipelines: Pipelines
     lock: WriteLock
     databases: Path
 
@@ -168,6 +172,9 @@ class Session:
         about_stage = self.shared.stage_statements.match(statement)
         if about_stage:
             return await self._stage_statement(*about_stage)
+        about_pipeline = await self._pipeline_statement(statement)
+        if about_pipeline:
+            return about_pipeline
         unset = re.match(r"UNSET\s+(\w+)$", statement, re.I)
         if unset:
             self.variables.pop(unset[1].upper(), None)
@@ -184,6 +191,13 @@ class Session:
         # Files are no part of a transaction, here as in Snowflake.
         return await run_in_threadpool(action)
 
+    async def _pipeline_statement(self, statement: str) -> Result | None:
+        async def run(definition: str) -> Answer:
+            return await self._dispatch(definition, {})
+
+        with engine.sql_errors():
+            return await self.shared.pipelines.answer(statement, self.caller, run)
+
     async def _statement(self, tree: exp.Expr) -> Result:
         if isinstance(tree, (exp.Use, exp.Set)) or (
             isinstance(tree, exp.Alter) and tree.kind == "SESSION"
@@ -198,12 +212,31 @@ class Session:
         if isinstance(tree, exp.Copy):
             return await self._copy(tree)
         if isinstance(tree, WRITES):
-            fit = self._rewritten(tree)
-            # A copy: fakesnow uses the tree up, and the transaction may run the statement again.
-            return await self.transaction.write(lambda: self.run(fit.copy()))
+            return await self._write(tree)
         if isinstance(tree, DEFINITIONS):
             return await self.transaction.outside(lambda: definitions.define(self, tree))
         raise unsupported(f"{tree.sql('snowflake')[:80]}")
+
+    async def _write(self, tree: exp.Expr) -> Result:
+        """A statement that changes rows; the streams that it reads move on with its commit."""
+        streams = self.shared.streams
+        tables = {table_key(table, self.scope) for table in tree.find_all(exp.Table)}
+        stages = streams.names()
+        offsets = {}
+
+        def action() -> Result:
+            for name in (".".join(key) for key in tables):
+                if name in stages:
+                    offsets[name] = streams.snapshot(stages[name])
+            # A copy: fakesnow uses the tree up, and the transaction may run the statement again.
+            return self.run(fit.copy())
+
+        def move_on() -> None:
+            for name, snapshot in offsets.items():
+                streams.advance(name, snapshot)
+
+        fit = self._rewritten(tree)
+        return await self.transaction.write(action, move_on)
 
     def _describe(self, statement: str) -> Result:
         ends_or_begins = BEGIN.match(statement) or END.match(statement)
@@ -294,6 +327,7 @@ class Session:
             self.context | current,
             self.variables,
             self.temporary_tables,
+            self.shared.streams,
         )
 
     def run(self, tree: exp.Expr) -> Result:

@@ -363,7 +363,7 @@ def test_errors_have_snowflakes_numbers(cursor, sql, errno):
         "create warehouse w",
         "create role r",
         "create storage integration i type = external_stage",
-        "create task t as select 1",
+        "create task t as begin select 1; end",
         "create stream st on directory(@s)",
         "call f()",
         "alter session set timezone = 'Asia/Tokyo'",
