@@ -24,6 +24,7 @@ PAGES = [
     PROJECT_ROOT / "CONTRIBUTING.md",
     PROJECT_ROOT / "model" / "README.md",
     PROJECT_ROOT / "docs" / "own_classes.md",
+    PROJECT_ROOT / "docs" / "nightly.md",
     PROJECT_ROOT / "docs" / "clusters.md",
 ]
 MEASURED = json.loads((PROJECT_ROOT / "docs" / "measured.json").read_text())
