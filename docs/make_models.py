@@ -27,7 +27,7 @@ from helpers import config, model, networks, plots
 from helpers.commands.evaluate import evaluate, predict_folder
 from helpers.commands.train import print_progress
 from helpers.files import digest_of, write_json
-from helpers.folders import split_folders
+from helpers.folders import images_folder, split_folders
 from helpers.labels import data_digest
 from helpers.review import diagrams, duplicates, figures
 from helpers.training.hashes import keep_hashes
@@ -174,7 +174,7 @@ def _pictures(predictions: figures.Predictions) -> None:
 
 def drawings(scratch: Path) -> dict:
     """Make the drawn images' model; what was found, for the card."""
-    folder = draw_samples(config.images_folder())
+    folder = draw_samples(images_folder())
     data = dataset(folder / "train", SETTINGS)
     trained = train(data, SETTINGS, scratch / "drawn.pt")
     with tempfile.TemporaryDirectory() as place:

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from PIL import Image
 
-from helpers import config, plots
+from helpers import config, folders, plots
 from helpers.files import write_json
 from helpers.images import decode
 from helpers.review import diagrams, figures
@@ -31,7 +31,7 @@ def predicted(folder: Path) -> plots.Picture:
     mistakes = table[~table.right].groupby("label").head(1).head(MOST_MISTAKES)
     others = hits[~hits.label.isin(mistakes.label)]
     chosen = pd.concat([others, mistakes]).sort_values("relative_path").head(MOST_IMAGES)
-    test = config.images_folder() / "test"
+    test = folders.images_folder() / "test"
     images = [decode((test / path).read_bytes()) for path in chosen.relative_path]
     titles = [titled(row) for row in chosen.itertuples()]
     return plots.image_grid(images, titles, list(chosen.right), columns=5)

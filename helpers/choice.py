@@ -1,9 +1,10 @@
-"""Which checkpoint is meant: a named one, or the newest that fits the data set."""
+"""Which checkpoint is meant, a named one or the newest that fits the data set; its run."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
-from helpers import config
+from helpers import config, runs
 from helpers.model import read_card
 
 
@@ -29,6 +30,16 @@ def choose(data_digest: str, classes: list[str], named: str = "") -> Path:
         )
     # what the reader trained goes before what came with the repository
     return max(fitting, key=lambda path: (path == trained, path.stat().st_mtime))
+
+
+def with_model(run: runs.Run, digest: str) -> runs.Run:
+    """This run if no other model predicted in it, else a new run of the same data.
+
+    digest: of the model that is to predict.
+    """
+    if run.model_digest in ("", digest):
+        return replace(run, model_digest=digest).save()
+    return replace(run, name=runs.new_name(), model_digest=digest).save()
 
 
 def _named(named: str, data_digest: str, classes: list[str]) -> Path:

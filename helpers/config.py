@@ -35,14 +35,6 @@ def hashes_file(digest: str) -> Path:
     return trained_model().with_name(f"hashes-{digest[:16]}.csv")
 
 
-def images_folder(name: str = "") -> Path:
-    """Absolute path of the images.
-
-    name: "" is the drawn sample set, a relative one starts at the project's root.
-    """
-    return (PROJECT_ROOT / name).resolve() if name else home() / ".samples"
-
-
 def backend(name: str = "") -> str:
     """`name`, else TUTORIAL_BACKEND, else "local".
 

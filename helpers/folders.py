@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
+from helpers import config
+
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+def images_folder(name: str = "") -> Path:
+    """Absolute path of the images.
+
+    name: "" is the drawn sample set, a relative one starts at the project's root.
+    """
+    return (config.PROJECT_ROOT / name).resolve() if name else config.home() / ".samples"
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """The run folder runs/<run>/: what one notebook leaves for the next."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,6 @@ def start(backend: str, database: str, name: str = "", **facts: Any) -> Run:
     return Run(name or new_name(), backend, config.identifier(database), **facts).save()
 
 
-def made_database(backend: str, database: str) -> bool:
-    """Whether the latest run here says that the tutorial itself created this database."""
-    try:
-        return open_run("latest", backend, database).made_database
-    except (FileNotFoundError, ValueError):
-        return False
-
-
 def open_run(name: str, backend: str, database: str) -> Run:
     """The run `name` ("latest": the newest) of this backend and database.
 
@@ -84,16 +76,6 @@ def open_run(name: str, backend: str, database: str) -> Run:
             "Set those parameters, or run notebook 01_set_up_snowflake for the other."
         )
     return run
-
-
-def with_model(run: Run, digest: str) -> Run:
-    """This run if no other model predicted in it, else a new run of the same data.
-
-    digest: of the model that is to predict.
-    """
-    if run.model_digest in ("", digest):
-        return replace(run, model_digest=digest).save()
-    return replace(run, name=new_name(), model_digest=digest).save()
 
 
 def require_predictions(run: Run) -> None:

@@ -16,16 +16,16 @@ import pyarrow as pa
 from sqlglot import exp
 from starlette.concurrency import run_in_threadpool
 
-from standin import copy_into, definitions, engine, settings, stage_statements, text
+from standin import changes, definitions, engine, settings, stage_statements, text
 from standin.databases import DONE, Databases
 from standin.directory import DirectoryTables
 from standin.errors import SqlError, unsupported
 from standin.names import StageName, like_pattern
 from standin.pipelines import Pipelines
 from standin.results import TRANSACTION, UNKNOWN, Result, status
-from standin.rewrite import Scope, identifiers, rewrite, table_key
+from standin.rewrite import Scope, rewrite
 from standin.stage_statements import Answer, Caller, StageStatements
-from standin.stages import Stage, StageStore
+from standin.stages import StageStore
 from standin.streams import Streams
 from standin.transactions import Transaction, WriteLock
 
@@ -206,37 +206,16 @@ class Session:
         if isinstance(tree, exp.Show) and (tree.args.get("starts_with") or tree.args.get("from_")):
             raise unsupported("STARTS WITH and LIMIT … FROM in SHOW; use LIKE")
         if isinstance(tree, READS):
-            fit = self._rewritten(tree)
+            fit = self.rewritten(tree)
             result = await self.transaction.read(lambda: self.run(fit))
             return self._shown_stages(tree, result) if isinstance(tree, exp.Show) else result
         if isinstance(tree, exp.Copy):
-            return await self._copy(tree)
+            return await changes.copy(self, tree)
         if isinstance(tree, WRITES):
-            return await self._write(tree)
+            return await changes.write(self, tree)
         if isinstance(tree, DEFINITIONS):
             return await self.transaction.outside(lambda: definitions.define(self, tree))
         raise unsupported(f"{tree.sql('snowflake')[:80]}")
-
-    async def _write(self, tree: exp.Expr) -> Result:
-        """A statement that changes rows; the streams that it reads move on with its commit."""
-        streams = self.shared.streams
-        tables = {table_key(table, self.scope) for table in tree.find_all(exp.Table)}
-        stages = streams.names()
-        offsets = {}
-
-        def action() -> Result:
-            for name in (".".join(key) for key in tables):
-                if name in stages:
-                    offsets[name] = streams.snapshot(stages[name])
-            # A copy: fakesnow uses the tree up, and the transaction may run the statement again.
-            return self.run(fit.copy())
-
-        def move_on() -> None:
-            for name, snapshot in offsets.items():
-                streams.advance(name, snapshot)
-
-        fit = self._rewritten(tree)
-        return await self.transaction.write(action, move_on)
 
     def _describe(self, statement: str) -> Result:
         ends_or_begins = BEGIN.match(statement) or END.match(statement)
@@ -262,52 +241,8 @@ class Session:
             shown.append(stage not in hidden and bool(pattern.match(row["name"])))
         return Result(result.table.filter(pa.array(shown, pa.bool_())))
 
-    async def _copy(self, tree: exp.Copy) -> Result:
-        with engine.sql_errors():
-            copy = copy_into.take_apart(tree, self._located)
-            target = identifiers(tree).find(exp.Table)
-            assert target is not None  # take_apart() has refused COPY INTO a stage
-        store = self.shared.store
-        loaded: set[str] = set()
-
-        def action() -> Result:
-            with engine.sql_errors():
-                table = self._copy_target(target)
-                result, files = copy_into.load(copy, table, store, self.duck.execute)
-            loaded.update(file.path for file in files)
-            return result
-
-        def purge() -> None:
-            for path in loaded:
-                store.remove(copy.stage, path)
-
-        # PURGE waits for the commit: after a rollback the files are needed again.
-        wanted = text.flag(copy.options, "PURGE", False)
-        return await self.transaction.write(action, purge if wanted else None)
-
-    def _located(self, reference: str) -> tuple[Stage, str]:
-        name, path = self.caller.reference(reference)
-        return self.shared.store.get(name, self.id), path
-
-    def _copy_target(self, table: exp.Table) -> copy_into.Table:
-        key = table_key(table, self.scope)
-        database, schema, name = key
-        temporary = key in self.temporary_tables
-        parts = ("temp", "main", name) if temporary else key
-        sql = ".".join(copy_into.duck_name(part) for part in parts)
-        columns = [row[0] for row in self.duck.execute(f"describe {sql}").fetchall()]
-        noted = (schema, name)
-        if temporary:
-            # By DuckDB's number for it: a new temporary table of that name has loaded nothing yet.
-            oids = self.duck.execute(
-                "select table_oid from duckdb_tables() where temporary and table_name = ?", [name]
-            )
-            ((oid,),) = oids.fetchall()
-            noted = (self.id, str(oid))
-        history = f'"{database}"._fs_information_schema._fs_load_history'
-        return copy_into.Table(sql, columns, history, noted)
-
-    def _rewritten(self, tree: exp.Expr) -> exp.Expr:
+    def rewritten(self, tree: exp.Expr) -> exp.Expr:
+        """The tree for fakesnow; the given one is used up. Raises SqlError."""
         with engine.sql_errors():
             return rewrite(tree, self.scope)
 

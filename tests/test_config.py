@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers import config
+from helpers import config, folders
 
 
 def test_backend_is_local_unless_asked(monkeypatch):
@@ -34,5 +34,5 @@ def test_home_moves_everything(monkeypatch, tmp_path):
     assert config.runs_folder().is_relative_to(tmp_path)
     assert config.cache_folder().is_relative_to(tmp_path)
     assert config.trained_model().is_relative_to(tmp_path)
-    assert config.images_folder().is_relative_to(tmp_path)
-    assert config.images_folder(str(tmp_path / "x")) == tmp_path / "x"
+    assert folders.images_folder().is_relative_to(tmp_path)
+    assert folders.images_folder(str(tmp_path / "x")) == tmp_path / "x"

@@ -12,7 +12,7 @@ from scenery.drawing import draw_folder
 from scenery.recording_proxy import recording_proxy
 from scenery.tables import make_tables
 
-from helpers import config, model, runs
+from helpers import choice, config, model, runs
 from helpers.commands import doctor
 from helpers.commands.doctor import deep, images, machine
 from helpers.commands.doctor.patient import Patient
@@ -267,13 +267,14 @@ ALL = (
         f"public: SELECT, INSERT, UPDATE, DELETE on TABLE TESTS.PUBLIC.CLOTHING_{name}"
         for name in ("TEST", "TRAIN", "PREDICTION_LOG", "FAILURE")
     ),
+    "public: SELECT on VIEW TESTS.PUBLIC.CLOTHING_UNREADABLE",
 )
 
 
 def test_all_grants_are_found_also_through_other_roles(account, patient):
     account.fault = granted(*ALL)
     on_account, _ = logged_in()
-    assert [state for state, _ in look("grants", on_account)] == ["ok"] * 9
+    assert [state for state, _ in look("grants", on_account)] == ["ok"] * 10
     on_account.session.close()
 
 
@@ -406,7 +407,7 @@ def test_model_is_found_by_its_digest(patient, home):
     model.save(model.Classifier(build("resnet18", 2), card), config.trained_model())
     state, text = one("model", patient)
     assert state == "ok" and digest_of(config.trained_model())[:12] in text
-    runs.with_model(run, "another digest")
+    choice.with_model(run, "another digest")
     assert one("model", patient)[0] == "warning"
     config.trained_model().write_bytes(config.trained_model().read_bytes()[:1000])
     state, text = one("model", patient)

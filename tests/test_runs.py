@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from helpers import runs
+from helpers import choice, runs
 from helpers.files import write_json
+from helpers.snowflake import cleanup
 
 FACTS: dict[str, Any] = {
     "data_set": "d",
@@ -48,9 +49,9 @@ def test_missing_runs_name_the_remedy():
 
 
 def test_another_model_starts_another_folder():
-    run = runs.with_model(runs.start("local", "clothing", **FACTS), "aaa")
-    assert runs.with_model(run, "aaa").folder == run.folder
-    other = runs.with_model(run, "bbb")
+    run = choice.with_model(runs.start("local", "clothing", **FACTS), "aaa")
+    assert choice.with_model(run, "aaa").folder == run.folder
+    other = choice.with_model(run, "bbb")
     assert other.folder != run.folder and (other.data_digest, other.model_digest) == ("x", "bbb")
     assert runs.open_run("latest", "local", "CLOTHING") == other
 
@@ -64,7 +65,7 @@ def test_unfinished_predictions_name_notebook_03():
 
 
 def test_who_made_the_database_is_remembered():
-    assert not runs.made_database("local", "CLOTHING")
+    assert not cleanup.made_database("local", "CLOTHING")
     runs.start("local", "clothing", **FACTS, made_database=True)
-    assert runs.made_database("local", "CLOTHING")
-    assert not runs.made_database("snowflake", "CLOTHING")
+    assert cleanup.made_database("local", "CLOTHING")
+    assert not cleanup.made_database("snowflake", "CLOTHING")

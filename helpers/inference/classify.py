@@ -124,14 +124,13 @@ def plan(
     needed = n / (hours * 3600)  # images/s
     worker_hours = n / per_worker / 3600
     megabytes_per_s = needed * predictions["size"].mean() / 1e6
-    bottleneck = "signing is the next bottleneck"
-    if urls_per_s > needed:
-        bottleneck = "the workers stay the bottleneck"
+    bottleneck = "the workers stay the" if urls_per_s > needed else "signing is the next"
     return [
         f"{per_worker:,.1f} images/s a worker: {n:,} images are {worker_hours:,.0f} worker-hours, "
         f"{needed / per_worker:,.0f} such workers for {hours:g} hours.",
         f"Together they read {megabytes_per_s:,.0f} MB/s from the stage.",
-        f"The client signed {urls_per_s:,.0f} URLs/s and {needed:,.0f} are needed: {bottleneck}.",
+        f"The client signed {urls_per_s:,.0f} URLs/s and {needed:,.0f} are needed: {bottleneck} "
+        "bottleneck.",
         f"Signing keeps a warehouse busy for {n / urls_per_s / 3600:,.1f} hours, "
         f"in {math.ceil(n / config.PAGE):,} statements.",
     ]

@@ -36,8 +36,7 @@ def batches(
     while frame is not None:
         following = next(chunks, None)
         rows = [Row(*values) for values in frame[COLUMNS].itertuples(index=False, name=None)]
-        paths = frame["RELATIVE_PATH"].tolist()
-        urls = frame["URL"].tolist() if "URL" in frame else sign(paths)
+        urls = frame["URL"].tolist() if "URL" in frame else sign(frame["RELATIVE_PATH"].tolist())
         is_last = following is None
         least = math.ceil(batch_size / 8) if is_last else batch_size
         while rows:

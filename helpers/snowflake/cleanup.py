@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from snowflake.connector import DictCursor, SnowflakeConnection
 
-from helpers import config
+from helpers import config, runs
 from helpers.files import written_whole
 from helpers.snowflake.connection import SCHEMA, execute
 from helpers.snowflake.sql_files import run_file
@@ -71,6 +71,14 @@ def database_exists(connection: SnowflakeConnection, database: str) -> bool:
     name = config.identifier(database)
     rows = execute(connection, f"show databases like '{name}'")  # LIKE: _ is any character
     return name in [row[1] for row in rows]
+
+
+def made_database(backend: str, database: str) -> bool:
+    """Whether the latest run here says that the tutorial itself created this database."""
+    try:
+        return runs.open_run("latest", backend, database).made_database
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _contents(connection: SnowflakeConnection, database: str) -> list[tuple[str, str, str]]:

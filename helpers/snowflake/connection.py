@@ -138,9 +138,10 @@ def query(
 
 def describe(connection: SnowflakeConnection) -> str:
     """One sentence for the notebooks: backend, database and role of a connection; no secret."""
-    names = execute(connection, "select current_database(), current_schema(), current_role()")
-    database, schema, role = names[0]
-    is_local = backend_of(connection) == "local"
-    account = f"the Snowflake account {connection.account}"
-    place = "the local stand-in for Snowflake" if is_local else account
+    database, schema, role = execute(
+        connection, "select current_database(), current_schema(), current_role()"
+    )[0]
+    place = f"the Snowflake account {connection.account}"
+    if backend_of(connection) == "local":
+        place = "the local stand-in for Snowflake"
     return f"Connected to {place}, database {database}, schema {schema}, role {role}."

@@ -22,8 +22,7 @@ def list_files(
     Raises LookupError if the table or the stage does not exist.
     """
     listed = pd.concat(list(list_images(connection, table, stage, path_column=path_column)))
-    columns = listed[["RELATIVE_PATH", "SIZE", "ETAG"]]
-    return list(columns.itertuples(index=False, name=None))
+    return list(listed[["RELATIVE_PATH", "SIZE", "ETAG"]].itertuples(index=False, name=None))
 
 
 def list_images(

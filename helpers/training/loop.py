@@ -183,19 +183,17 @@ class TrainingRun:
         self.average = AveragedModel(
             self.model, multi_avg_fn=running_average(p.averaging), use_buffers=True
         )
+        # what must be the same for a state to be taken up
+        self.identity = {"parameters": asdict(p), "digest": self.model.card.data_digest}
         self.at = Progress()
         self.saved_at = time.monotonic()
-
-    def identity(self) -> dict:
-        """What must be the same for a state to be taken up."""
-        return {"parameters": asdict(self.parameters), "digest": self.model.card.data_digest}
 
     def resume(self) -> None:
         """Take up the state that an interrupted run of the same data and parameters left."""
         if not self.state_path.exists():
             return
         state = torch.load(self.state_path, self.device, weights_only=True)
-        if state["identity"] == self.identity():
+        if state["identity"] == self.identity:
             self.at = Progress(**state["at"])
             for name in PARTS:
                 getattr(self, name).load_state_dict(state[name])
@@ -204,7 +202,7 @@ class TrainingRun:
         """Write all that `resume` needs."""
         parts = {name: getattr(self, name).state_dict() for name in PARTS}
         with written_whole(self.state_path) as unfinished:
-            torch.save({"identity": self.identity(), "at": asdict(self.at)} | parts, unfinished)
+            torch.save({"identity": self.identity, "at": asdict(self.at)} | parts, unfinished)
         self.saved_at = time.monotonic()
 
     def finish(self) -> None:
