@@ -3,8 +3,10 @@
 import io
 import random
 import time
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -16,7 +18,14 @@ MAX_PIXELS = 50_000_000
 MIN_SIDE = 8  # pixels
 # Pillow knows more, and runs Ghostscript on an EPS
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-TORCHVISION_FORMATS = {"JPEG", "PNG", "WEBP"}  # the others are Pillow's to decode
+# what often bears an image's name: how it begins
+LOOKALIKES = {
+    b"ftyphe": "it seems to be HEIC; save it as JPEG",
+    b"ftypmif1": "it seems to be HEIC; save it as JPEG",
+    b"ftypmsf1": "it seems to be HEIC; save it as JPEG",
+    b"ftypavi": "it seems to be AVIF; save it as JPEG",
+    b"version http": "it is a pointer of Git LFS; git lfs pull brings the image",
+}
 RETRIED_STATUS = {429, 500, 502, 503, 504}  # of HTTP: what may pass
 
 
@@ -27,10 +36,6 @@ class ImageError(ValueError):
         super().__init__(reason)
         self.reason = reason
         self.attempts = attempts
-
-    def __reduce__(self) -> tuple[type, tuple[str, int]]:
-        # both fields survive the way from a worker to the client
-        return type(self), (self.reason, self.attempts)
 
 
 class UrlExpired(ImageError):
@@ -102,29 +107,53 @@ class Downloader:
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """(3, H, W) uint8 RGB, turned as its EXIF orientation says. Raises ImageError."""
+    """(3, H, W) uint8 RGB, turned as its EXIF orientation says; of several frames the first.
+
+    16 bits a channel become 8. Transparency is left off: the colour below it shows. Raises
+    ImageError.
+    """
     try:
         header = Image.open(io.BytesIO(data), formats=FORMATS)
-        width, height = header.size
     except Exception as error:  # Pillow raises many types, by format
-        raise ImageError(f"not a readable image ({type(error).__name__})") from None
-    size = f"{width} x {height} pixels"
-    if width * height > max_pixels:
+        otherwise = type(error).__name__ if data else "the file is empty"
+        kinds = (kind for start, kind in LOOKALIKES.items() if start in data[:12])
+        raise ImageError(f"not a readable image ({next(kinds, otherwise)})") from None
+    size = f"{header.width} x {header.height} pixels"
+    if header.width * header.height > max_pixels:
         raise ImageError(f"image is {size}, over the limit of {max_pixels} pixels")
-    if min(width, height) < MIN_SIDE:
+    if min(header.size) < MIN_SIDE:
         raise ImageError(f"image is {size}, under the least side of {MIN_SIDE} pixels")
-    # 16 bits of grey: torchvision leaves them, Pillow cuts them off at 255
-    deep = header.mode.startswith("I;16")
     try:
-        if header.format in TORCHVISION_FORMATS and not deep:
-            buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            return decode_image(buffer, mode=ImageReadMode.RGB, apply_exif_orientation=True)
-        image = header.point(lambda value: value / 256).convert("L") if deep else header
-        return F.pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
+        # torchvision is fast, and right for these alone: a damaged PNG ends the whole process in
+        # it, a WebP is not turned (MPO is a JPEG with a second picture behind the first)
+        if header.format in ("JPEG", "MPO"):
+            image = decode_image(
+                torch.frombuffer(bytearray(data), dtype=torch.uint8),
+                mode=ImageReadMode.RGB,
+                apply_exif_orientation=True,
+            )
+        else:
+            image = _by_pillow(header)
+        if image.dtype not in (torch.uint8, torch.uint16):
+            raise ValueError(
+                f"{image.dtype} has no agreed white; save it with 8 or 16 bits a channel"
+            )
+        return F.to_dtype(image, torch.uint8, scale=True)
     except Exception as error:  # again of many types
         # torchvision names a line of its own source first
-        reason = str(error).rsplit(", ", 1)[-1]
-        raise ImageError(f"{header.format} image cannot be decoded: {reason}") from None
+        raise ImageError(
+            f"{header.format} image cannot be decoded: {str(error).rsplit(', ', 1)[-1]}"
+        ) from None
+
+
+def _by_pillow(image: Image.Image) -> Tensor:
+    # (3, H, W), in the bits that the file has
+    image.load()
+    with suppress(Exception):  # an orientation that makes no sense turns nothing
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):  # one deep channel, which Pillow would cut off at 255
+        return torch.from_numpy(np.asarray(image) + 0).expand(3, -1, -1)  # 0: in this byte order
+    return F.pil_to_tensor(image.convert("RGB"))
 
 
 def shrink(image: Tensor, side: int) -> Tensor:
@@ -136,9 +165,7 @@ def shrink(image: Tensor, side: int) -> Tensor:
     height, width = image.shape[-2:]
     short = min(height, width)
     image = F.center_crop(image, [min(height, 2 * short), min(width, 2 * short)])
-    if short <= side:
-        return image
-    return F.resize(image, [side], antialias=True)
+    return image if short <= side else F.resize(image, [side], antialias=True)
 
 
 def evaluation_transform(image: Tensor, size: int, view: str = "centre") -> Tensor:
@@ -147,8 +174,7 @@ def evaluation_transform(image: Tensor, size: int, view: str = "centre") -> Tens
     view: the central square ("centre"), or the whole frame squeezed into one ("whole").
     """
     if view == "centre":
-        side = min(image.shape[-2:])
-        image = F.center_crop(image, [side, side])
+        image = F.center_crop(image, [min(image.shape[-2:])])
     return F.resize(image, [size, size], antialias=True)
 
 
@@ -163,5 +189,4 @@ def perceptual_hash(image: Tensor) -> str:
     import imagehash
 
     # the hash looks at 32 x 32 pixels; torch gets there faster
-    small = F.resize(image, [64, 64], antialias=True)
-    return str(imagehash.phash(F.to_pil_image(small)))
+    return str(imagehash.phash(F.to_pil_image(F.resize(image, [64, 64], antialias=True))))

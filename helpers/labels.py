@@ -24,5 +24,5 @@ def data_digest(sizes: dict[str, int]) -> str:
     >>> data_digest({"hat/a.jpg": 10})[:12]
     'b5aa8f3e4c03'
     """
-    lines = sorted(f"{path}\t{size}\n" for path, size in sizes.items())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    lines = "".join(sorted(f"{path}\t{size}\n" for path, size in sizes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -106,7 +106,7 @@ class LabelledImages(Dataset):
         self._pid = os.getpid()
 
     def _usable(self, index: int, future: Future) -> bool:
-        """Whether the image could be read; another error than ImageError comes with the result."""
+        # another error than ImageError comes with the result
         error = future.exception()
         if not isinstance(error, ImageError) or self.on_error == "raise":
             return True

@@ -129,7 +129,10 @@ def _sign_in_new_process(
     paths: list[str],
 ) -> list[str]:
     """URLs signed by a process that may use the connector; costs a few seconds a call."""
-    job = pickle.dumps((reconnect, sign, paths))
-    command = [sys.executable, "-c", SIGNER]
-    answer = subprocess.run(command, input=job, capture_output=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", SIGNER],
+        input=pickle.dumps((reconnect, sign, paths)),
+        capture_output=True,
+        check=True,
+    )
     return pickle.loads(answer.stdout)
