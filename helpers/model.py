@@ -98,9 +98,7 @@ def device_named(name: str = "auto") -> torch.device:
     """The device `name`, or for "auto" the best there is: CUDA, MPS, CPU."""
     if name != "auto":
         return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def save(model: Classifier, path: Path, half: bool = False) -> None:
@@ -117,12 +115,12 @@ def read_checkpoint(source: Path | str | bytes) -> dict:
 
     Raises ValueError if it is none.
     """
-    name = "of these bytes" if isinstance(source, bytes) else str(source)
+    is_path = not isinstance(source, bytes)
+    name = str(source) if is_path else "of these bytes"
     try:
-        if isinstance(source, bytes):
-            content = torch.load(io.BytesIO(source), "cpu", weights_only=True)
-        else:  # mapped: who wants only the card does not read the weights
-            content = torch.load(source, "cpu", weights_only=True, mmap=True)
+        # mapped: who wants only the card does not read the weights
+        file = source if is_path else io.BytesIO(source)
+        content = torch.load(file, "cpu", weights_only=True, mmap=is_path)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"Model file {name} does not exist. Run notebook 02_train_model first."

@@ -111,6 +111,5 @@ def replace_head(net: nn.Module, new: nn.Module) -> None:
 
 def with_outputs(net: nn.Module, n_classes: int) -> nn.Module:
     """The network with a new last layer, in the memory layout that suits convolutions."""
-    _, head = head_of(net)
-    replace_head(net, nn.Linear(head.in_features, n_classes))
+    replace_head(net, nn.Linear(head_of(net)[1].in_features, n_classes))
     return net.to(memory_format=torch.channels_last)

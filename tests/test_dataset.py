@@ -21,7 +21,7 @@ from helpers.images import Downloader, ImageError, evaluation_transform
 from helpers.labels import data_digest, label_of
 from helpers.snowflake.connection import connect
 from helpers.training.image_folder import ImageFolder
-from helpers.training.snowflake_folder import SignedUrl, SnowflakeImageFolder
+from helpers.training.snowflake_folder import SnowflakeImageFolder
 
 TO_SQUARE = partial(evaluation_transform, size=24)
 Staged = tuple[Path, SnowflakeConnection]
@@ -135,7 +135,7 @@ def test_loader_workers_hold_no_connection(staged, method):
 
 
 def believe_good_until(data: SnowflakeImageFolder, moment: float) -> None:
-    data._urls = {path: SignedUrl(url, moment) for path, (url, _) in data._urls.items()}
+    data._urls = {path: (url, moment) for path, (url, _) in data._urls.items()}
 
 
 def test_expired_urls_are_signed_anew(staged, monkeypatch):

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from helpers.networks import head_of
 
 EARLY = 0.3  # share of a pretrained network's layers, from its beginning, that stay as they are
+CPU_INFO = Path("/proc/cpuinfo")  # on Linux
 HEAD_FASTER = 7.0  # times the learning rate of pretrained layers that the new last layer gets
 
 
@@ -72,12 +73,5 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    flags = _cpu_flags() if device.type == "cpu" else ""
+    flags = CPU_INFO.read_text() if device.type == "cpu" and CPU_INFO.exists() else ""
     return "amx_bf16" in flags or ("avx512_bf16" in flags and "AuthenticAMD" in flags)
-
-
-def _cpu_flags() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return ""

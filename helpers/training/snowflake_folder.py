@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from snowflake.connector import SnowflakeConnection
 from torch import Tensor
@@ -25,13 +25,6 @@ import pickle, sys
 connect, sign_urls, paths = pickle.load(sys.stdin.buffer)
 pickle.dump(sign_urls(connect(), paths=paths), sys.stdout.buffer)
 """
-
-
-class SignedUrl(NamedTuple):
-    """A URL, and the monotonic time in seconds at which it counts as old."""
-
-    url: str
-    old_at: float
 
 
 class SnowflakeImageFolder(LabelledImages):
@@ -69,7 +62,8 @@ class SnowflakeImageFolder(LabelledImages):
         self._reconnect = reconnect or partial(connect, backend_of(connection), database)
         self._connection: SnowflakeConnection | None = connection
         self._download = downloader or Downloader()
-        self._urls: dict[str, SignedUrl] = {}
+        # by path: a URL, and the monotonic time in seconds at which it counts as old
+        self._urls: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
 
     def prepare(self, indices: list[int]) -> None:
@@ -86,10 +80,10 @@ class SnowflakeImageFolder(LabelledImages):
         if path not in self._urls:
             self._sign([path])
         try:
-            return self._download(self._urls[path].url)[0]
+            return self._download(self._urls[path][0])[0]
         except UrlExpired:
             self._sign([path])
-            return self._download(self._urls[path].url)[0]
+            return self._download(self._urls[path][0])[0]
 
     def after_fork(self) -> None:
         """Called in a forked DataLoader worker."""
@@ -105,7 +99,7 @@ class SnowflakeImageFolder(LabelledImages):
         return entry is not None and entry.exists()
 
     def _is_old(self, path: str) -> bool:
-        return path not in self._urls or self._urls[path].old_at < time.monotonic()
+        return path not in self._urls or self._urls[path][1] < time.monotonic()
 
     def _sign(self, paths: list[str]) -> None:
         with self._lock:
@@ -113,7 +107,7 @@ class SnowflakeImageFolder(LabelledImages):
                 self._connection = self._reconnect()
             old_at = time.monotonic() + KEPT_SHARE * self.url_seconds
             urls = self._sign_urls(self._connection, paths=paths)
-            self._urls |= {path: SignedUrl(url, old_at) for path, url in zip(paths, urls)}
+            self._urls |= {path: (url, old_at) for path, url in zip(paths, urls)}
 
     def __getstate__(self) -> dict:
         return super().__getstate__() | {"_connection": None, "_lock": None, "_download": None}

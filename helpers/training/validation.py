@@ -79,13 +79,12 @@ def prefetched(jobs: Iterable, load: Callable, depth: int = 2) -> Iterator:
     [10, 20, 30]
     """
     jobs = iter(jobs)
-    with ThreadPoolExecutor(1, "prefetch") as pool:
+    pool = ThreadPoolExecutor(1, "prefetch")
+    try:
         waiting = deque(pool.submit(load, job) for job in islice(jobs, depth))
-        try:
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(load, job) for job in islice(jobs, 1))
-                yield result
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(load, job) for job in islice(jobs, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
