@@ -8,6 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 @contextmanager
 def written_whole(path: Path) -> Generator[Path, None, None]:
@@ -31,6 +33,19 @@ def written_whole(path: Path) -> Generator[Path, None, None]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def owned(path: Path, remedy: str) -> Generator[None, None, None]:
+    """Keeps others from `path` meanwhile; the lock ends with the process, however that ends.
+
+    Raises BlockingIOError if another process, or another call in this one, has it.
+    """
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise BlockingIOError(f"{path} is in use by another process. {remedy}") from None
 
 
 def write_json(path: Path, content: dict) -> None:

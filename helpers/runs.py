@@ -1,6 +1,7 @@
 """The run folder runs/<run>/: what one notebook leaves for the next."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,10 @@ from typing import Any
 
 from helpers import config
 from helpers.files import write_json
+
+# of a folder on every system; 60 characters are at most 240 bytes
+ODD = r'/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff'
+NAME = re.compile(rf"(?!(latest|con|prn|aux|nul)$)[^.\s{ODD}]([^{ODD}]{{0,58}}[^.\s{ODD}])?", re.I)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,13 @@ class Run:
     images: dict[str, int]  # number of images by split
     model_digest: str = ""  # of the model that made the predictions
     made_database: bool = False  # whether notebook 01 created the database
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"Run {self.name!r} cannot name a folder. Use at most 60 characters, no dot or "
+                'blank at its ends, none of / \\ : * ? " < > |, and not "latest".'
+            )
 
     @property
     def folder(self) -> Path:
@@ -64,7 +76,7 @@ def open_run(name: str, backend: str, database: str) -> Run:
             )
         name = json.loads(latest.read_text())["run"]
     path = config.runs_folder() / name / "run.json"
-    if not path.exists():
+    if not NAME.fullmatch(name) or not path.exists():
         raise FileNotFoundError(
             f'Run {path.parent} does not exist. Use run = "latest" or the name of a folder there.'
         )

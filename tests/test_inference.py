@@ -23,7 +23,7 @@ from helpers import model as models
 from helpers.cluster.loading import ModelPlugin, loaded_models, send_model
 from helpers.cluster.predictor import Predictor, onnx_session
 from helpers.cluster.start import start_cluster
-from helpers.files import digest_of
+from helpers.files import digest_of, owned
 from helpers.images import decode
 from helpers.inference.classify import classify, plan
 from helpers.inference.schedule import SIGNED_AT_MOST
@@ -240,10 +240,30 @@ def test_changed_and_vanished_images_leave_no_stale_row(client, folder, model_pa
     run_calmly(client, folder, model_path, tmp_path)
     frame = table(folder).head(20)
     frame.loc[3, "ETAG"] = "e2"
-    summary = run_calmly(client, folder, model_path, tmp_path, frame)
+    summary = run_calmly(client, folder, model_path, tmp_path, frame, complete=True)
     assert (summary["listed"], summary["predicted"], summary["predicted_before"]) == (20, 20, 19)
     assert predictions(tmp_path)["relative_path"].is_unique
     assert predictions(tmp_path)["etag"].tolist().count("e2") == 1
+
+
+def test_a_listing_of_some_images_leaves_the_predictions_of_the_others(
+    client, folder, model_path, calm, tmp_path
+):
+    run_calmly(client, folder, model_path, tmp_path)
+    changed = table(folder).head(2)
+    changed.loc[1, "ETAG"] = "e2"
+    for frame in (table(folder).head(0), changed, changed.tail(1)):
+        summary = run_calmly(client, folder, model_path, tmp_path, frame)
+        assert summary["listed"] == summary["predicted"] == 24
+        assert predictions(tmp_path)["relative_path"].is_unique
+    assert predictions(tmp_path)["etag"].tolist().count("e2") == 1
+    assert_same_predictions(tmp_path, calm)
+
+
+def test_a_second_process_in_one_run_is_told_at_once(client, folder, model_path, tmp_path):
+    with owned(tmp_path / "run", ""), pytest.raises(BlockingIOError, match="start another run"):
+        run_calmly(client, folder, model_path, tmp_path / "run")
+    assert run_calmly(client, folder, model_path, tmp_path / "run")["predicted"] == 24
 
 
 def test_predictions_of_another_model_are_refused(client, folder, model_path, calm, tmp_path):

@@ -4,8 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from helpers import choice, runs
+from helpers import choice, config, runs
 from helpers.files import write_json
 from helpers.snowflake import cleanup
 
@@ -69,3 +71,27 @@ def test_who_made_the_database_is_remembered():
     runs.start("local", "clothing", **FACTS, made_database=True)
     assert cleanup.made_database("local", "CLOTHING")
     assert not cleanup.made_database("snowflake", "CLOTHING")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../x", "/abs", "a/b", "a\\b", ".", "..", ".hidden", "latest", "LATEST", "con", "a\nb"),
+        *(" a", "a ", "a.", "a\0b", "x" * 61, "a:b", 'a"b', "a?", "\ud800"),
+    ],
+)
+def test_a_name_that_is_no_folders_is_refused(name):
+    with pytest.raises(ValueError, match="cannot name a folder"):
+        runs.start("local", "clothing", name, **FACTS)
+    if name.lower() != "latest":
+        with pytest.raises(FileNotFoundError, match="does not exist"):
+            runs.open_run(name, "local", "clothing")
+    assert not config.runs_folder().exists()
+
+
+@given(st.from_regex(runs.NAME, fullmatch=True))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_other_name_is_found_again(name):
+    run = runs.start("local", "clothing", name, **FACTS)
+    assert runs.open_run(name, "local", "clothing") == run
+    assert run.folder.parent == config.runs_folder()

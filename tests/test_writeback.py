@@ -1,6 +1,7 @@
 """Write-back: exactly once, whoever interrupts; nothing wrong is written; every number adds up."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from snowflake.connector.cursor import SnowflakeCursor
 from snowflake.connector.errors import Error
 
 import standin
+from helpers.files import write_json
 from helpers.runs import Run
 from helpers.snowflake import stage
 from helpers.snowflake.connection import connect, execute, query
@@ -236,6 +238,14 @@ def test_the_same_prediction_twice_is_staged_once(connection, run):
     counts = write_back(connection, save_run("twice", DATABASE, [*rows, later]))
     n = len(rows)
     assert (counts.predictions, counts.staged, counts.updated) == (n + 1, n, n)
+
+
+def test_a_night_without_news_ends_well(connection):
+    run = save_run("quiet", DATABASE, [])
+    inference = json.loads((run.folder / "inference.json").read_text())
+    write_json(run.folder / "inference.json", inference | {"complete": False})
+    counts = write_back(connection, run)
+    assert (counts.predictions, counts.staged, counts.updated, counts.unmatched) == (0, 0, 0, [])
 
 
 def test_an_empty_run_is_refused(connection):

@@ -4,7 +4,6 @@ Each image is exactly one row, of predictions or of failures.
 """
 
 import logging
-import math
 import time
 from collections.abc import Generator, Iterable
 from concurrent.futures import CancelledError
@@ -17,11 +16,10 @@ from distributed import Client, performance_report
 from distributed.comm import CommClosedError
 from tqdm.auto import tqdm
 
-from helpers import config
 from helpers.cluster.loading import loaded_models, send_model
-from helpers.files import digest_of, write_json
+from helpers.files import digest_of, owned, write_json
 from helpers.inference.parts import Parts
-from helpers.inference.schedule import Sign, batches, results
+from helpers.inference.schedule import Flight, Sign, batches
 from helpers.inference.worklist import Worklist
 from helpers.model import read_card
 
@@ -38,6 +36,7 @@ def classify(
     model_path: Path | str,
     *,
     total: int | None = None,
+    complete: bool = False,
     batch_size: int = 32,
     chunk: int = 1024,
     part_rows: int = 20_000,
@@ -49,43 +48,52 @@ def classify(
 
     images: frames of FILE_URL, RELATIVE_PATH, SIZE, ETAG, and URL. sign: paths to URLs, for what
     was refused; for frames without URL too, late, `chunk` paths at a time. total: rows to come,
-    for the progress bar. A part is written at `part_rows` rows or after `part_seconds`.
-    Returns the summary, also in inference.json. Raises ConnectionError if the scheduler is lost,
-    RuntimeError if not listed = predicted + failed; finished parts stay, and a new call does only
-    what is missing.
+    for the progress bar. complete: whether the frames are the whole table, so that earlier
+    predictions of images that they lack are dropped; otherwise those stay, and count as listed.
+    A part is written at `part_rows` rows or after `part_seconds`.
+    Returns the summary, also in inference.json. Raises BlockingIOError where another process
+    predicts in this folder, ConnectionError if the scheduler is lost, RuntimeError if not
+    listed = predicted + failed; finished parts stay, and a new call does only what is missing.
     """
     started = time.perf_counter()
     model = digest_of(model_path)
     card = read_card(model_path)
     parts = Parts(Path(run_folder), part_rows, part_seconds)
-    work = Worklist(images, parts.begin(model))
-    with ExitStack() as stack:
-        stack.enter_context(_loss_named(client, parts.folder))
-        if set(loaded_models(client).values()) != {model}:
-            send_model(client, model_path)
-        if report:
-            stack.enter_context(_reported(client, parts.folder / "dask-report.html"))
-        bar = stack.enter_context(tqdm(total=total, unit="image", disable=not progress))
-        stack.callback(parts.flush)
-        slots = sum(client.nthreads().values())
-        waiting = batches(work, sign, model, batch_size, chunk, slots)
-        for result in results(client, waiting, sign):
-            parts.add(result)
-            bar.set_postfix(failures=parts.failed, refresh=False)
-            handled = work.done + work.duplicates + parts.predicted + parts.failed
-            bar.update(handled - bar.n)
-    on_disk = parts.finish(gone=work.predicted[~work.present])
-    seconds = time.perf_counter() - started
-    counts = {"listed": work.listed, **on_disk, "duplicates": work.duplicates}
-    if work.listed != sum(on_disk.values()):
-        raise RuntimeError(
-            f"{counts} does not add up in {parts.folder}. Move its predictions away and run again."
-        )
-    speed = {"seconds": round(seconds, 2), "images_per_s": round(parts.predicted / seconds, 2)}
-    about_model = {"model_digest": model} | {name: getattr(card, name) for name in CARD}
-    summary = counts | {"predicted_before": work.done} | speed | about_model
-    write_json(parts.folder / "inference.json", summary)
-    return summary
+    with owned(parts.folder, "Wait for its end, or start another run with notebook 01."):
+        work = Worklist(images, parts.begin(model))
+        with ExitStack() as stack:
+            stack.enter_context(_loss_named(client, parts.folder))
+            if set(loaded_models(client).values()) != {model}:
+                send_model(client, model_path)
+            if report:
+                stack.enter_context(_reported(client, parts.folder / "dask-report.html"))
+            bar = stack.enter_context(tqdm(total=total, unit="image", disable=not progress))
+            stack.callback(parts.flush)
+            slots = sum(client.nthreads().values())
+            waiting = batches(work, sign, model, batch_size, chunk, slots)
+            for result in Flight(client, waiting, sign):
+                parts.add(result)
+                bar.set_postfix(failures=parts.failed, refresh=False)
+                handled = work.done + work.duplicates + parts.predicted + parts.failed
+                bar.update(handled - bar.n)
+        left_out = parts.finish(work.predicted[~work.present], None if complete else work.lists)
+        seconds = time.perf_counter() - started
+        counts = {
+            "listed": work.listed + left_out,
+            **parts.on_disk(),
+            "duplicates": work.duplicates,
+        }
+        if counts["listed"] != counts["predicted"] + counts["failed"]:
+            raise RuntimeError(
+                f"{counts} does not add up in {parts.folder}. "
+                "Move its predictions away and run again."
+            )
+        speed = {"seconds": round(seconds, 2), "images_per_s": round(parts.predicted / seconds, 2)}
+        about_model = {"model_digest": model} | {name: getattr(card, name) for name in CARD}
+        before = {"predicted_before": work.done + left_out, "complete": complete}
+        summary = counts | before | speed | about_model
+        write_json(parts.folder / "inference.json", summary)
+        return summary
 
 
 def life_of_urls(n_images: int) -> int:
@@ -116,7 +124,6 @@ def plan(
     20.0 images/s a worker: 100,000,000 images are 1,389 worker-hours, 174 such workers for 8 hours.
     Together they read 208 MB/s from the stage.
     The client signed 9,000 URLs/s and 3,472 are needed: the workers stay the bottleneck.
-    Signing keeps a warehouse busy for 3.1 hours, in 2,000 statements.
     """
     if not summary["predicted"] or not summary["images_per_s"]:
         return ["This call predicted nothing, so there is nothing to work out."]
@@ -131,8 +138,6 @@ def plan(
         f"Together they read {megabytes_per_s:,.0f} MB/s from the stage.",
         f"The client signed {urls_per_s:,.0f} URLs/s and {needed:,.0f} are needed: {bottleneck} "
         "bottleneck.",
-        f"Signing keeps a warehouse busy for {n / urls_per_s / 3600:,.1f} hours, "
-        f"in {math.ceil(n / config.PAGE):,} statements.",
     ]
 
 

@@ -1,9 +1,11 @@
 """The Parquet parts of a run folder: what is predicted survives, whatever dies."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -74,14 +76,19 @@ class Parts:
             self._write("failures", failure_table(self.failures))
         self._begin_part()
 
-    def finish(self, gone: np.ndarray) -> dict[str, int]:
+    def finish(self, gone: np.ndarray, among: Callable[[pd.Series], np.ndarray] | None) -> int:
         """Drops the earlier predictions of images that have changed or left the table.
 
-        gone: their keys. Returns how many rows are on the disk.
+        gone: their keys. among: which of many paths may be dropped, all if None. Returns how many
+        of them stay.
         """
-        if len(gone):
-            for path in self._of("predictions"):
-                _drop(path, gone)
+        before = self._count("predictions")
+        for path in self._of("predictions") if len(gone) else []:
+            _drop(path, gone, among)
+        return len(gone) - before + self._count("predictions")
+
+    def on_disk(self) -> dict[str, int]:
+        """How many rows there are."""
         return {"predicted": self._count("predictions"), "failed": self._count("failures")}
 
     def _count(self, kind: str) -> int:
@@ -96,13 +103,15 @@ class Parts:
         _write_part(self.folder / kind / f"part-{number:06d}.parquet", table)
 
 
-def _drop(path: Path, gone: np.ndarray) -> None:
-    """Write a part anew without the rows whose keys are in `gone`."""
+def _drop(path: Path, gone: np.ndarray, among: Callable[[pd.Series], np.ndarray] | None) -> None:
+    """Write a part anew without the rows whose keys are in `gone`, and whose paths are `among`."""
     table = pq.read_table(path, schema=PREDICTION)
     rows = table.select(["relative_path", "etag"]).to_pandas()
-    kept = ~np.isin(keys_of(rows["relative_path"], rows["etag"]), gone)
-    if not kept.all():
-        _write_part(path, table.filter(pa.array(kept)))
+    dropped = np.isin(keys_of(rows["relative_path"], rows["etag"]), gone)
+    if among:
+        dropped &= among(rows["relative_path"])
+    if dropped.any():
+        _write_part(path, table.filter(pa.array(~dropped)))
 
 
 def _write_part(path: Path, table: pa.Table) -> None:

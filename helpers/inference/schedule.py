@@ -48,13 +48,10 @@ def batches(
         frame = following
 
 
-def results(client: Client, waiting: Iterator[Batch], sign: Sign) -> Iterator[Result]:
-    """The batches' results as they arrive, each image in exactly one of them."""
-    return iter(_Flight(client, waiting, sign))
-
-
-class _Flight:
+class Flight:
     """The batches that are under way, and what must go again.
+
+    Iterating gives the results as they arrive, each image in exactly one of them.
 
     Images that were on a worker when it died, several times, wait until all else is done, then go
     one at a time: the one that kills its worker is found, and takes no other along.

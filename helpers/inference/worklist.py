@@ -42,6 +42,11 @@ class Worklist:
         """Rows met so far that an earlier call has predicted."""
         return int(self.present.sum())
 
+    def lists(self, paths: pd.Series) -> np.ndarray:
+        """(N,) whether each path was met."""
+        known = [_find(met, keys_of(paths))[1] for met in self._met]
+        return np.any(known, axis=0) if known else np.zeros(len(paths), bool)
+
     def chunks(self, size: int) -> Iterator[pd.DataFrame]:
         """The rows to predict, from `size` listed rows at a time; a chunk may be empty."""
         for frame in self.frames:
@@ -49,18 +54,16 @@ class Worklist:
                 yield self._wanted(frame[start : start + size])
 
     def _wanted(self, frame: pd.DataFrame) -> pd.DataFrame:
-        frame = frame[self._first_met(keys_of(frame["RELATIVE_PATH"]))]
+        frame = frame[self._first_met(frame["RELATIVE_PATH"])]
         self.listed += len(frame)
         at, known = _find(self.predicted, keys_of(frame["RELATIVE_PATH"], frame["ETAG"]))
         self.present[at[known]] = True
         return frame[~known]
 
-    def _first_met(self, keys: np.ndarray) -> np.ndarray:
+    def _first_met(self, paths: pd.Series) -> np.ndarray:
         """(N,) whether each path is met for the first time; from now on it is one that was met."""
-        new = ~pd.Series(keys).duplicated().to_numpy()
-        for met in self._met:
-            _, known = _find(met, keys)
-            new &= ~known
+        keys = keys_of(paths)
+        new = ~pd.Series(keys).duplicated().to_numpy() & ~self.lists(paths)
         self.duplicates += int((~new).sum())
         latest = np.sort(keys[new])
         while self._met and len(self._met[-1]) <= len(latest):

@@ -13,12 +13,13 @@ import torchvision
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from helpers import networks
 from helpers.files import written_whole
 from helpers.labels import data_digest
 from helpers.model import Classifier, ModelCard, device_named, save
+from helpers.parameters import checked
 from helpers.training.augmentation import mix, random_crop, recolour
 from helpers.training.dataset import LabelledImages
 from helpers.training.optimise import (
@@ -26,7 +27,6 @@ from helpers.training.optimise import (
     freeze_early,
     has_fast_bfloat16,
     parameter_groups,
-    running_average,
 )
 from helpers.training.pretrained import build
 from helpers.training.validation import fit_temperature, judged, logits_of, prefetched
@@ -36,7 +36,10 @@ PARTS = ("model", "average", "optimizer", "schedule")  # of a run that have a st
 
 @dataclass(frozen=True)
 class Parameters:
-    """How to train: defaults for a network that has seen ImageNet, on a few thousand images."""
+    """How to train: defaults for a network that has seen ImageNet, on a few thousand images.
+
+    Raises ValueError for what `parameters.checked` refuses.
+    """
 
     n_epochs: int = 5
     batch_size: int = 16
@@ -58,6 +61,10 @@ class Parameters:
     seed: int = 0
     device: str = "auto"
     save_every_s: float = 30  # seconds between two saved states; one is saved after each epoch too
+
+    def __post_init__(self) -> None:
+        for name, value in checked(asdict(self)).items():
+            object.__setattr__(self, name, value)  # converted, though frozen
 
 
 @dataclass
@@ -180,9 +187,9 @@ class TrainingRun:
         peaks = [group["lr"] for group in groups]
         total_steps = max(5, self.n_steps * p.n_epochs)  # a cycle of four divides by zero
         self.schedule = OneCycleLR(self.optimizer, peaks, total_steps=total_steps, pct_start=0.25)
-        self.average = AveragedModel(
-            self.model, multi_avg_fn=running_average(p.averaging), use_buffers=True
-        )
+        # over a tenth of a short training, which must not remember its first steps
+        averaging = get_ema_multi_avg_fn(min(p.averaging, 1 - 10 / (10 + total_steps)))
+        self.average = AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
         # what must be the same for a state to be taken up
         self.identity = {"parameters": asdict(p), "digest": self.model.card.data_digest}
         self.at = Progress()

@@ -1,6 +1,5 @@
-"""What the optimizer moves, and how fast: frozen early layers, a faster head, a running average."""
+"""What the optimizer moves, and how fast: frozen early layers and a faster head."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -44,25 +43,6 @@ def parameter_groups(net: nn.Module, lr: float, head_lr: float, weight_decay: fl
         {"params": chosen, "lr": rate, "weight_decay": decay}
         for (rate, decay), chosen in groups.items()
     ]
-
-
-def running_average(decay: float) -> Callable[..., None]:
-    """For AveragedModel: a mean over about 1 / (1 - decay) steps, over fewer at the start.
-
-    torch's own (get_ema_multi_avg_fn) has no such start, and would remember the untrained weights.
-    """
-
-    @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
-        steps = int(count)
-        weight = min(decay, (1 + steps) / (10 + steps))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - weight)
-            else:
-                mean.copy_(value)
-
-    return update
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
