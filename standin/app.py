@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import logging
 import secrets
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -30,17 +33,24 @@ from standin.transfers import Transfer
 LOG = logging.getLogger("standin")
 KEPT_BATCH_BYTES = 1 << 30
 KEPT_REQUEST_S = 60.0
+LOG_IN_BYTES = 2**16  # of a body, also after it is unzipped
+STATEMENT_BYTES = 2**28  # bound values come with it
+HOSTS = ["127.0.0.1", "localhost"]  # a page in a browser may have another name point here
+WRONG_PASSWORD = SqlError("Incorrect username or password was specified.", 390100, "08001")
 
 
 class Service:
     """Sessions by token, and the endpoints that use them.
 
     about: what /health answers, host and port among it. idle_s: seconds of silence after which an
-    open transaction is rolled back.
+    open transaction is rolled back. password: what a log-in must know.
     """
 
-    def __init__(self, shared: Shared, about: Mapping[str, Any], idle_s: float) -> None:
+    def __init__(
+        self, shared: Shared, about: Mapping[str, Any], idle_s: float, password: str
+    ) -> None:
         self._shared = shared
+        self._password = password
         self._about = about
         self._idle_s = idle_s
         self._sessions: dict[str, Session] = {}
@@ -66,6 +76,7 @@ class Service:
             routes=own_routes + routes,
             lifespan=self._lifespan,
             exception_handlers={Exception: _unexpected},
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)],
         )
 
     @asynccontextmanager
@@ -107,8 +118,12 @@ class Service:
         return JSONResponse({"success": True})
 
     async def login(self, request: Request) -> JSONResponse:
-        """A new session; any user and password will do."""
-        data = (await _body(request)).get("data", {})
+        """A new session, for whoever has read the password in the server's folder."""
+        data = (await _body(request, LOG_IN_BYTES)).get("data", {})
+        if not secrets.compare_digest(
+            str(data.get("PASSWORD", "")).encode(), self._password.encode()
+        ):
+            return responses.failed(WRONG_PASSWORD)
         self._number += 1
         user = data.get("LOGIN_NAME") or "TUTORIAL"
         session = Session(self._shared, self._number, user, data.get("ACCOUNT_NAME") or "")
@@ -154,7 +169,7 @@ class Service:
         session = self._sessions.get(_token(request))
         if session is None:
             return unknown_session()
-        body = await _body(request)
+        body = await _body(request, STATEMENT_BYTES)
         request_id = request.query_params.get("requestId") or secrets.token_hex(8)
         task = self._requests.get(request_id)
         if task is None:
@@ -222,7 +237,10 @@ def _use(session: Session, database: str | None, schema: str | None) -> None:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    return responses.internal_error(error)
+    answer = responses.internal_error(error)
+    if request.url.path.startswith("/stage"):  # who fetches a file looks at the status alone
+        answer.status_code = 500
+    return answer
 
 
 def _token(request: Request) -> str:
@@ -230,8 +248,16 @@ def _token(request: Request) -> str:
     return found.rstrip('"')
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    raw = await request.body()
+async def _body(request: Request, most: int) -> dict[str, Any]:
+    """A request's JSON, of at most so many bytes, zipped or not. Raises HTTPException."""
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > most:
+            raise HTTPException(413)
     if request.headers.get("Content-Encoding") == "gzip":
-        raw = gzip.decompress(raw)
+        unzip = zlib.decompressobj(wbits=31)
+        raw = unzip.decompress(raw, most)
+        if unzip.unconsumed_tail:
+            raise HTTPException(413)
     return json.loads(raw) if raw else {}

@@ -17,12 +17,14 @@ from standin.directory import DirectoryTables
 from standin.files import FileServer
 from standin.pipelines import Pipelines
 from standin.rewrite import FILE_URL_FUNCTION, SIGN_FUNCTION
+from standin.serve import FOLDERS, PASSWORD
 from standin.sessions import Shared
 from standin.signing import Signer, file_url
 from standin.stage_statements import StageStatements
 from standin.stages import StageStore
 from standin.streams import Streams
 from standin.transactions import WriteLock
+from standin.whole import kept_secret
 
 
 def application(
@@ -41,6 +43,7 @@ def application(
     fake = compat.open_catalogue(root / "db")
     _register_functions(fake.duck_conn, signer)  # before the views that call them are attached
     compat.attach_databases(fake, root / "db")
+    compat.shut_out(fake, root, FOLDERS)
     store = StageStore(root, fake.duck_conn)
     directories = DirectoryTables(store)
     for name in store.temporary_names():  # their sessions ended with the earlier server
@@ -54,7 +57,8 @@ def application(
     databases = root / "db"
     shared = Shared(fake, store, directories, statements, streams, pipelines, lock, databases)
     files = FileServer(store, signer, root / "parts")
-    return Service(shared, about, idle_s).app(files.routes)
+    password = kept_secret(root / PASSWORD)
+    return Service(shared, about, idle_s, password).app(files.routes)
 
 
 def _register_functions(connection: duckdb.DuckDBPyConnection, signer: Signer) -> None:

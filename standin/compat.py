@@ -109,6 +109,15 @@ def attach_databases(fake: FakeSnow, databases: Path) -> None:
         fake.duck_conn.execute(f"attach '{quoted(file)}' as \"{file.stem}\"")
 
 
+def shut_out(fake: FakeSnow, root: Path, folders: tuple[str, ...]) -> None:
+    """From now on DuckDB reaches these folders of root and no other file, whatever SQL asks."""
+    within = ", ".join(f"'{quoted(root / name)}'" for name in folders)
+    fake.duck_conn.execute(f"set allowed_directories = [{within}]")
+    fake.duck_conn.execute("set enable_external_access = false")
+    fake.duck_conn.execute("set python_enable_replacements = false")
+    fake.duck_conn.execute("set lock_configuration = true")
+
+
 def quoted(path: Path) -> str:
     """A path for use between single quotes in SQL."""
     return str(path).replace("'", "''")

@@ -70,7 +70,7 @@ class Databases:
 
     def use(self, database: str, schema: str | None) -> Result:
         """schema: None for the database's PUBLIC, if it has one."""
-        if not self.exists(database):
+        if not self.exists(database) or database.upper() in RESERVED:
             raise _cannot_use("Database", database)
         if schema is not None and not self.exists(database, schema):
             raise _cannot_use("Schema", f"{database}.{schema}")

@@ -48,6 +48,7 @@ DUCKDB_ERRORS: tuple[tuple[type[duckdb.Error], int, str], ...] = (
     (duckdb.ConversionException, 100038, "22018"),
     (duckdb.OutOfRangeException, 100039, "22003"),
     (duckdb.ConstraintException, 100072, "22000"),
+    (duckdb.PermissionException, DOES_NOT_EXIST, "42S02"),
     (duckdb.InterruptException, INTERRUPTED, "57014"),
 )
 

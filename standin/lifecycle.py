@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from standin.serve import FOLDERS, StartError, started_at
+from standin.serve import FOLDERS, PASSWORD, StartError, started_at
 
 ROOT_VARIABLE = "TUTORIAL_SANDBOX"
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -87,12 +87,12 @@ def connection_parameters(root: Path | None = None) -> dict[str, Any]:
     server = ensure_running(root)
     os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
     for variable in ("no_proxy", "NO_PROXY"):
-        others = os.environ.get(variable, "")
+        others = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
         if server.host not in others:
-            os.environ[variable] = f"{others},{server.host}" if others else server.host
+            os.environ[variable] = ",".join([*others, server.host])
     return {
         "user": "tutorial",
-        "password": "sandbox",
+        "password": (server.root / PASSWORD).read_text(),
         "account": "sandbox",
         "host": server.host,
         "port": server.port,
@@ -119,9 +119,9 @@ def reset(root: Path | None = None) -> None:
     """Stop the server and delete its databases and files."""
     root = (root or default_root()).resolve()
     stop(root)
-    for name in FOLDERS:
+    for name in (*FOLDERS, "scratch"):
         shutil.rmtree(root / name, ignore_errors=True)
-    for name in ("server.json", "server.log", "secret.key", "lock", "start.lock"):
+    for name in ("server.json", "server.log", "secret.key", PASSWORD, "lock", "start.lock"):
         (root / name).unlink(missing_ok=True)
 
 

@@ -11,8 +11,10 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Generator
@@ -22,6 +24,7 @@ from pathlib import Path
 from standin.whole import written_whole
 
 HOST = "127.0.0.1"
+PASSWORD = "password"  # the file of what whoever logs in must know
 FOLDERS = ("db", "stages", "external", "parts")
 IDLE_S = 60.0
 LOCK_WAIT_S = 90.0
@@ -33,8 +36,15 @@ class StartError(RuntimeError):
 
 def serve(root: Path, port: int | None) -> None:
     """Run until told to stop. port: None for the last one if it is free, else any."""
-    for name in FOLDERS:
-        (root / name).mkdir(parents=True, exist_ok=True)
+    try:
+        for name in FOLDERS:
+            (root / name).mkdir(parents=True, exist_ok=True)
+        root.chmod(0o700)  # its files are its user's
+    except OSError as error:
+        raise StartError(
+            f"The stand-in's folder {root} cannot be used ({error.strerror})."
+            " Make room or get the rights there, or set TUTORIAL_HOME to another folder."
+        ) from None
     with folder_lock(root), listening_socket(root, port) as listener:
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -100,6 +110,18 @@ def _last_port(root: Path) -> int:
 
 
 def _run(root: Path, listener: socket.socket) -> None:
+    for part in (root / "parts").iterdir():  # uploads that a killed server left
+        if part.is_file():
+            part.unlink()
+        else:
+            shutil.rmtree(part)
+    # fakesnow makes a temporary folder when it is imported: here the next start removes it
+    scratch = root / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    tempfile.tempdir = str(scratch)
+    if hasattr(signal, "SIGHUP"):  # a terminal that closes ends it in order, too
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     # Imported here, and in this order: `import standin` stays quick for the client, which runs
     # nothing of this, and fakesnow, which build imports, must find the connector's names in place.
     from standin import compat
@@ -118,11 +140,6 @@ def _run(root: Path, listener: socket.socket) -> None:
         "root": str(root),
         "started": started_at(os.getpid()),
     }
-    for part in (root / "parts").iterdir():  # uploads that a killed server left
-        if part.is_file():
-            part.unlink()
-        else:
-            shutil.rmtree(part)
     idle_s = _seconds("TUTORIAL_SANDBOX_IDLE_S", IDLE_S)
     lock_wait_s = _seconds("TUTORIAL_SANDBOX_LOCK_S", LOCK_WAIT_S)
     app = application(root, about, idle_s, lock_wait_s)

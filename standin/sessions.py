@@ -16,7 +16,7 @@ import pyarrow as pa
 from sqlglot import exp
 from starlette.concurrency import run_in_threadpool
 
-from standin import changes, definitions, engine, settings, stage_statements, text
+from standin import allowed, changes, definitions, engine, settings, stage_statements, text
 from standin.databases import DONE, Databases
 from standin.directory import DirectoryTables
 from standin.errors import SqlError, unsupported
@@ -179,7 +179,9 @@ class Session:
         if unset:
             self.variables.pop(unset[1].upper(), None)
             return status(DONE)
-        return await self._statement(engine.parse_statement(statement))
+        tree = engine.parse_statement(statement)
+        allowed.check(tree)
+        return await self._statement(tree)
 
     async def _stage_statement(self, kind: str, run: Callable[[Caller], Answer]) -> Answer:
         def action() -> Any:
@@ -222,6 +224,7 @@ class Session:
         if ends_or_begins or self.shared.stage_statements.match(statement):
             return status(DONE)
         tree = engine.parse_statement(statement)
+        allowed.check(tree)
         if not isinstance(tree, (exp.Select, exp.SetOperation)):
             return Result(status(DONE).table, engine.TYPES.get(type(tree), UNKNOWN))
         with engine.sql_errors():

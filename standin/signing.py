@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+
+from standin.whole import kept_secret
 
 FILE_URL_HOST = "https://sandbox.local"
 LONGEST_S = 604_800
@@ -29,10 +30,7 @@ class Signer:
     @classmethod
     def load(cls, key_file: Path, base_url: str) -> Signer:
         """The signer of this folder; its key outlives the server, so that signed URLs do too."""
-        if not key_file.exists():
-            key_file.touch(0o600)  # private before there is anything in it
-            key_file.write_text(secrets.token_hex(32))
-        return cls(key_file.read_bytes(), base_url)
+        return cls(kept_secret(key_file).encode(), base_url)
 
     def signature(self, operation: str, stage: str, path: str, expires: str) -> str:
         """expires: seconds since 1970, in digits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,3 +23,14 @@ def written_whole(target: Path, part: Path) -> Generator[BinaryIO, None, None]:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def kept_secret(path: Path) -> str:
+    """A random text in a file that only this user can read; made once, and again if it is empty."""
+    if not path.exists() or not path.read_text():
+        part = path.with_name(path.name + ".part")
+        part.unlink(missing_ok=True)
+        part.touch(0o600)  # private before there is anything in it
+        part.write_text(secrets.token_hex(32))
+        os.replace(part, path)
+    return path.read_text()

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from scenery.certificates import write_key
 from scenery.drawing import draw_folder
+from scenery.recording_proxy import recording_proxy
 from scenery.surroundings import unavailable
 
 from helpers import config, model, runs
@@ -107,7 +108,6 @@ def test_it_takes_the_same_log_ins(older, running_standin, tmp_path):
     place = {
         "SNOWFLAKE_ACCOUNT": "a",
         "SNOWFLAKE_HOST": running_standin.host,
-        "SNOWFLAKE_PORT": str(running_standin.port),
         "SNOWFLAKE_PROTOCOL": "http",
         "SNOWFLAKE_HOME": str(tmp_path),
         "SNOWFLAKE_USER": "me",
@@ -117,5 +117,7 @@ def test_it_takes_the_same_log_ins(older, running_standin, tmp_path):
         "PRIVATE_KEY_PASSPHRASE": phrase,
     }
     by_token = {"SNOWFLAKE_TOKEN_FILE_PATH": str(tmp_path / "token")}
-    for settings in (by_key, by_token, {"SNOWFLAKE_PASSWORD": "p"}):
-        assert older(LOG_IN, **place, **settings).strip() == "ME"
+    with recording_proxy(running_standin) as proxy:
+        place["SNOWFLAKE_PORT"] = str(proxy.port)
+        for settings in (by_key, by_token, {"SNOWFLAKE_PASSWORD": "p"}):
+            assert older(LOG_IN, **place, **settings).strip() == "ME"

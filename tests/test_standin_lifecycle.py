@@ -162,7 +162,10 @@ def test_killed_amid_writes_keeps_what_was_committed(root):
     server = standin.ensure_running(root)
     connection = open_connection(root, network_timeout=2, login_timeout=2)
     run(connection, "create database CLOTHING")
-    run(connection, "create table t as select unnest(range(1000)) as a, 0 as b")
+    run(
+        connection,
+        "create table t as select seq4() as a, 0 as b from table(generator(rowcount => 1000))",
+    )
     run(connection, "create table log (n int)")
     acknowledged = []
     stop = threading.Event()

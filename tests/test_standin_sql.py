@@ -275,7 +275,7 @@ def test_merge_counts_and_duplicates(cursor):
 
 
 def test_results_in_all_forms(connection, cursor):
-    run(cursor, "create table t as select unnest(range(250001)) as i")
+    run(cursor, "create table t as select seq4() as i from table(generator(rowcount => 250001))")
     query = (
         "select i, 'x' || i as s,"
         " case when i % 2 = 0 then '2024-01-01 00:00:00'::timestamp_ntz end as at from t"
@@ -320,7 +320,8 @@ def test_types_and_nulls(cursor):
 def test_statement_timeout(cursor):
     run(cursor, "alter session set statement_timeout_in_seconds = 1")
     slow = (
-        "select count(*) from range(300000) as a join range(300000) as b on a.range <> b.range + 1"
+        "with r as (select seq4() as i from table(generator(rowcount => 300000))) "
+        "select count(*) from r as a join r as b on a.i <> b.i + 1"
     )
     with pytest.raises(ProgrammingError, match="timeout of 1 second") as late:
         run(cursor, slow)

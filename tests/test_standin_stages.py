@@ -380,7 +380,7 @@ def test_signing_many_paths_is_one_quick_select(cursor):
     started = time.monotonic()
     sql = (
         "select get_presigned_url(@s, 'test/' || i || '.jpg') as url"
-        " from (select unnest(range(3000)) as i)"
+        " from (select seq4() as i from table(generator(rowcount => 3000)))"
     )
     urls = run(cursor, sql)
     assert len({url for (url,) in urls}) == 3000

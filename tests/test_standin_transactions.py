@@ -97,7 +97,8 @@ def test_a_transaction_that_cannot_be_kept_fails_loudly(cursor, other):
     run(cursor, "begin")
     run(
         cursor,
-        "insert into t select 1 from (select unnest(range(10000)) as i) where random() < 0.5",
+        "insert into t select 1 from (select seq4() as i from table(generator(rowcount => 10000))) "
+        "where uniform(0::float, 1::float, random()) < 0.5",
     )
     with pytest.raises(ProgrammingError):
         run(cursor, "select * from nope")
@@ -122,7 +123,7 @@ def test_a_failed_statement_alone_changes_nothing(cursor, other):
         run(
             cursor,
             "insert into t select case when i = 5000 then 'x' else '1' end::int"
-            " from range(9000) as r(i)",
+            " from (select seq4() as i from table(generator(rowcount => 9000)))",
         )
     assert rows(other) == []
 

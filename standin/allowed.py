@@ -1,0 +1,61 @@
+"""What Snowflake does not know is refused before DuckDB sees it.
+
+DuckDB would read files by functions and by names, tell its settings, and let its bookkeeping be
+dropped: such SQL would pass here and fail in an account, and lay the user's files open. DuckDB's
+own wall (compat.shut_out) is the second one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sqlglot import exp
+
+from standin.errors import compilation_error, does_not_exist, unsupported
+
+UNKNOWN_FUNCTION = 2140
+# those that sqlglot does not know and Snowflake has
+FUNCTIONS = frozenset(
+    {
+        *("GET_PRESIGNED_URL", "BUILD_STAGE_FILE_URL", "BUILD_SCOPED_FILE_URL", "IDENTIFIER"),
+        *("SYSTEM$STREAM_HAS_DATA", "HASH", "TRUNC", "CURRENT_SESSION", "CURRENT_REGION"),
+        *("SEQ1", "SEQ2", "SEQ4", "SEQ8"),
+    }
+)
+# what sqlglot reads in any dialect, and Snowflake does not
+FOREIGN = (exp.ReadCSV, exp.ReadParquet, exp.Unnest, exp.Comprehension, exp.Columns, exp.Pragma)
+TABLES = (exp.Identifier, exp.DirectoryStage, exp.DynamicIdentifier, exp.Var)
+TABLE_FUNCTIONS = (exp.Explode, exp.Generator)
+RESERVED = frozenset({"memory", "system", "temp", "main", "pg_catalog"})
+OWN_NAME = re.compile(r"_fs_|(duckdb|pg|pragma|sqlite)_", re.I)
+
+
+def check(tree: exp.Expr) -> None:
+    """Raises SqlError for a function, a table or a form that Snowflake does not have."""
+    if isinstance(tree, exp.Describe) and not isinstance(tree.this, exp.Table):
+        raise unsupported(tree.sql("snowflake"))
+    for node in tree.walk():
+        if isinstance(node, exp.Anonymous) and node.name.upper() not in FUNCTIONS:
+            raise _unknown_function(node.name)
+        if isinstance(node, FOREIGN):
+            raise _unknown_function(node.key)
+        if isinstance(node, exp.TableFromRows) and not isinstance(node.this, TABLE_FUNCTIONS):
+            raise _unknown_function(node.this.key)
+        if isinstance(node, exp.Identifier) and node.name.lower().startswith("_fs_"):
+            raise does_not_exist("Object", node.name)
+        if isinstance(node, exp.Table):
+            _check_table(node, in_copy=tree.find(exp.Copy) is not None)
+
+
+def _check_table(table: exp.Table, in_copy: bool) -> None:
+    named = isinstance(table.this, TABLES) or table.this is None
+    called = isinstance(table.this, exp.Anonymous) and table.this.name.upper() == "IDENTIFIER"
+    if not (named or called or in_copy):
+        raise _unknown_function(table.this.name or table.this.key)
+    places = {table.db.lower(), table.catalog.lower()}
+    if places & RESERVED or OWN_NAME.match(table.name):
+        raise does_not_exist("Object", table.sql("snowflake"))
+
+
+def _unknown_function(name: str) -> Exception:
+    return compilation_error(f"Unknown function {name.upper()}", UNKNOWN_FUNCTION, "42601")

@@ -1,0 +1,198 @@
+"""Who may talk to the stand-in, and what its SQL cannot reach."""
+
+import gzip
+import json
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+import duckdb
+import pytest
+import requests
+import snowflake.connector
+from snowflake.connector.errors import DatabaseError, ProgrammingError
+
+import standin
+from standin.allowed import FUNCTIONS
+from standin.serve import PASSWORD
+
+# what sqlglot knows, and Snowflake has
+IN_BOTH = {"flatten", "generator"}
+
+
+def open_connection(root: Path, **more: str) -> snowflake.connector.SnowflakeConnection:
+    return snowflake.connector.connect(**standin.connection_parameters(root) | more)
+
+
+def table_functions() -> list[str]:
+    sql = "select distinct function_name from duckdb_functions() where function_type like '%table%'"
+    return sorted(name for (name,) in duckdb.sql(sql).fetchall() if name.isidentifier())
+
+
+def foreign_functions() -> list[str]:
+    """Functions that would reach files, settings or the system."""
+    sql = "select distinct function_name from duckdb_functions()"
+    words = ("read", "parquet", "json_execute", "setting", "query", "secret", "getenv", "duckdb")
+    words += ("pragma", "checkpoint", "pg_", "log", "variable", "nextval", "sleep", "glob_")
+    names = [name for (name,) in duckdb.sql(sql).fetchall() if name.isidentifier()]
+    return sorted(n for n in names if any(word in n for word in words) and n not in KNOWN)
+
+
+KNOWN = {"log", "log2", "log10", "list", "parse_json"}
+
+
+@pytest.fixture(scope="module")
+def loot(running_standin):
+    """Files that somebody else's SQL must not read, within the stand-in's folder and without."""
+    folder = Path(tempfile.mkdtemp())
+    for name in ("a.csv", "a.parquet", "a.json", "a.txt", "a.ndjson", "a.db"):
+        (folder / name).write_text("secret,loot\n1,2\n")
+    return [folder / "a.csv", running_standin.root / "secret.key", Path("/etc/hostname")]
+
+
+@pytest.fixture(scope="module")
+def cursor(running_standin):
+    connection = open_connection(running_standin.root)
+    with connection.cursor() as cursor:
+        cursor.execute("create database WALLS")
+        cursor.execute("create table t (a int)")
+        yield cursor
+        cursor.execute("drop database WALLS")
+    connection.close()
+
+
+def refused(cursor, sql: str) -> str:
+    with pytest.raises(ProgrammingError) as error:
+        cursor.execute(sql).fetchall()
+    assert "Internal error" not in str(error.value), sql
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", table_functions())
+def test_no_table_function_of_duckdb_is_one_of_snowflake(cursor, loot, name):
+    if name in IN_BOTH:
+        return
+    for arguments in (f"'{loot[0]}'", ""):
+        for form in ("{}", "table({})", "lateral {}"):
+            refused(cursor, f"select * from {form.format(f'{name}({arguments})')}")
+
+
+@pytest.mark.parametrize("name", foreign_functions())
+def test_no_function_reaches_out(cursor, name):
+    assert name.upper() not in FUNCTIONS
+    refused(cursor, f"select {name}('a')")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "json", "ndjson", "txt", "db", "avro"])
+def test_no_file_is_a_table(cursor, tmp_path, suffix):
+    file = tmp_path / f"a.{suffix}"
+    file.write_text("secret,loot\n1,2\n")
+    for name in (f"'{file}'", f'"{file}"', f"'file://{file}'"):
+        said = refused(cursor, f"select * from {name}")
+        assert "loot" not in said
+        refused(cursor, f"create table copied as select * from {name}")
+        refused(cursor, f"insert into t select a from {name}")
+        refused(cursor, f"merge into t using {name} as s on t.a = s.a when matched then delete")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from read_text('{}')",
+        "select * from read_blob('{}')",
+        "select * from read_csv('{}')",
+        "select * from query('select 1')",
+        "copy t to '{}'",
+        "copy (select 1) to '{}'",
+        "attach '{}' as loot",
+        "export database '{}'",
+        "describe '{}'",
+        "describe select * from '{}'",
+        "summarize t",
+        "install httpfs",
+        "load httpfs",
+        "pragma version",
+        "select current_setting('home_directory')",
+        "select unnest([1, 2])",
+        "select [x for x in [1, 2]]",
+        "select columns('a') from t",
+        "call pragma_version()",
+        "create macro f() as 1",
+        "create secret s (type s3)",
+        "select * from duckdb_tables",
+        "select * from sqlite_master",
+        "select * from pg_catalog.pg_class",
+        "select * from system.main.duckdb_tables",
+        "select * from _fs_global.standin.directory",
+        'select * from "_fs_global"."standin"."stage_detail"',
+        "drop table _fs_global.standin.directory",
+        "drop schema _fs_global.standin",
+        "drop database _fs_global",
+        "drop schema WALLS._fs_information_schema cascade",
+        "delete from _fs_global._fs_information_schema._fs_stages",
+        "create table _fs_global.standin.mine (a int)",
+        "alter table _fs_global.standin.directory add column b int",
+        "use database memory",
+        'use database "memory"',
+        'use schema "_fs_global"."standin"',
+        "create view v as select * from read_text('{}')",
+    ],
+)
+def test_what_snowflake_does_not_know_is_an_sql_error(cursor, loot, sql):
+    for file in loot:
+        refused(cursor, sql.format(file))
+    assert cursor.execute("select count(*) from t").fetchall() == [(0,)]
+    assert cursor.execute("show stages").fetchall() == []  # its own tables are there
+
+
+def log_in(server, body: dict, **headers: str) -> requests.Response:
+    url = f"http://{server.host}:{server.port}/session/v1/login-request"
+    return requests.post(url, json={"data": body}, headers=headers, timeout=10)
+
+
+def test_only_who_can_read_its_folder_may_log_in(running_standin):
+    password = running_standin.root / PASSWORD
+    assert stat.S_IMODE(password.stat().st_mode) == 0o600
+    assert stat.S_IMODE(running_standin.root.stat().st_mode) == 0o700
+    for wrong in ("", "sandbox", "guess", password.read_text()[:-1], None, 1):
+        answer = log_in(running_standin, {"LOGIN_NAME": "x", "PASSWORD": wrong}).json()
+        assert not answer["success"] and answer["code"] == "390100"
+    with pytest.raises(DatabaseError, match="Incorrect username or password"):
+        open_connection(running_standin.root, password="guess")
+    assert log_in(running_standin, {"PASSWORD": password.read_text()}).json()["success"]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example"])
+def test_a_page_that_has_another_name_point_here_is_refused(running_standin, host):
+    password = (running_standin.root / PASSWORD).read_text()
+    assert log_in(running_standin, {"PASSWORD": password}, Host=host).status_code == 400
+    health = f"http://127.0.0.1:{running_standin.port}/health"
+    assert requests.get(health, headers={"Host": host}, timeout=10).status_code == 400
+
+
+def test_a_body_is_bounded_before_anyone_has_logged_in(running_standin):
+    url = f"http://127.0.0.1:{running_standin.port}/session/v1/login-request"
+    bomb = gzip.compress(bytes(200_000_000))
+    packed = {"Content-Encoding": "gzip"}
+    assert requests.post(url, bomb, headers=packed, timeout=10).status_code == 413
+    assert requests.post(url, bytes(10_000_000), timeout=10).status_code == 413
+    small = gzip.compress(json.dumps({"data": {}}).encode())
+    assert requests.post(url, small, headers=packed, timeout=10).status_code == 200
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    server = standin.ensure_running(tmp_path / "root")
+    subprocess.run(["kill", "-9", str(server.pid)], check=True)
+    standin.ensure_running(tmp_path / "root")
+    standin.stop(tmp_path / "root")
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_an_empty_key_is_made_anew(tmp_path):
+    (tmp_path / "secret.key").touch()
+    standin.ensure_running(tmp_path)
+    standin.stop(tmp_path)
+    assert len((tmp_path / "secret.key").read_text()) == 64
