@@ -20,12 +20,12 @@ from standin import allowed, changes, definitions, engine, settings, stage_state
 from standin.databases import DONE, Databases
 from standin.directory import DirectoryTables
 from standin.errors import SqlError, unsupported
-from standin.names import StageName, like_pattern
+from standin.names import like_pattern
 from standin.pipelines import Pipelines
 from standin.results import TRANSACTION, UNKNOWN, Result, status
 from standin.rewrite import Scope, rewrite
 from standin.stage_statements import Answer, Caller, StageStatements
-from standin.stages import StageStore
+from standin.stages import OF_SESSION, StageStore
 from standin.streams import Streams
 from standin.transactions import Transaction, WriteLock
 
@@ -234,15 +234,14 @@ class Session:
         """SHOW STAGES without the temporary stages of others, and only those LIKE the pattern."""
         if tree.name.upper() != "STAGES":
             return result
-        store = self.shared.store
         like = tree.args.get("like")
-        hidden = set(store.temporary_names()) - set(store.temporary_names(self.id))
         pattern = like_pattern(like.name) if like else re.compile("")
         shown = []
         for row in result.table.to_pylist():
-            stage = StageName(row["database_name"], row["schema_name"], row["name"])
-            shown.append(stage not in hidden and bool(pattern.match(row["name"])))
-        return Result(result.table.filter(pa.array(shown, pa.bool_())))
+            name, of_another, owner = row["name"].partition(OF_SESSION)
+            if pattern.match(name) and (not of_another or owner == self.id):
+                shown.append(row | {"name": name})
+        return Result(pa.Table.from_pylist(shown, schema=result.table.schema))
 
     def rewritten(self, tree: exp.Expr) -> exp.Expr:
         """The tree for fakesnow; the given one is used up. Raises SqlError."""

@@ -18,7 +18,7 @@ from standin.infer import infer_schema
 from standin.names import IDENTIFIER, StageName, parse_reference, qualify, split_identifiers
 from standin.results import UNKNOWN, Result, rows, status
 from standin.signing import Signer
-from standin.stages import Stage, StagedFile, StageStore
+from standin.stages import Stage, StagedFile, StageStore, temporary_name
 from standin.transfers import Transfer, download, upload
 
 NAME = rf"(?P<name>(?:{IDENTIFIER})(?:\.(?:{IDENTIFIER}))*|IDENTIFIER\s*\(\s*'[^']*'\s*\))"
@@ -130,12 +130,14 @@ class StageStatements:
         name = caller.stage_name(found["name"])
         options = text.parse_options(found["rest"])
         text.only(options, STAGE_OPTIONS, "CREATE STAGE")
-        present = self._store.find(name)
+        owner = caller.session if found["temporary"] else ""
+        kept = temporary_name(name, owner) if owner else name
+        present = self._store.find(kept)
         if present and found["exists"]:
             return status(f"{name.name} already exists, statement succeeded.")
         if present and not found["replace"]:
             raise compilation_error(f"Object '{name}' already exists.", ALREADY_EXISTS, "42710")
-        stage = _stage_from(name, options, caller.session if found["temporary"] else "")
+        stage = _stage_from(kept, options, owner)
         if present:
             self._forget(present)
         self._store.create(stage)
@@ -154,7 +156,7 @@ class StageStatements:
             return self._refresh(stage, str(options.get("SUBPATH", "")))
         if action != "SET" or set(options) != {"DIRECTORY"}:
             raise unsupported(f"ALTER STAGE {name} {action}{found['rest']}")
-        self._store.set_directory(name, text.flag(options["DIRECTORY"], "ENABLE", False))
+        self._store.set_directory(stage.name, text.flag(options["DIRECTORY"], "ENABLE", False))
         return status(f"Stage area {name.name} successfully altered.")
 
     def _refresh(self, stage: Stage, prefix: str) -> Result:
@@ -282,7 +284,7 @@ def _stage_from(name: StageName, options: text.Options, owner_session: str) -> S
 
 
 def _listed_name(stage: Stage, path: str) -> str:
-    return f"{stage.url.rstrip('/')}/{path}" if stage.url else f"{stage.name.name.lower()}/{path}"
+    return f"{stage.url.rstrip('/')}/{path}" if stage.url else f"{stage.shown.lower()}/{path}"
 
 
 def _local_path(written: str) -> str:

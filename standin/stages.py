@@ -23,6 +23,7 @@ TABLE = "_fs_global._fs_information_schema._fs_stages"
 DETAIL = "_fs_global.standin.stage_detail"
 THIS_STAGE = "(database_name, schema_name, name) = (?, ?, ?)"
 SERVER_SIDE = "SNOWFLAKE_SSE"
+OF_SESSION = "\x1f"  # between a temporary stage's name and its session: nobody names it so
 TABLES_SQL = f"""
     create schema if not exists _fs_global.standin;
     create table if not exists {DETAIL} (
@@ -45,6 +46,11 @@ class Stage:
     has_credentials: bool = False
 
     @property
+    def shown(self) -> str:
+        """Its name as SQL gave it; that of a temporary stage is kept with its session."""
+        return self.name.name.partition(OF_SESSION)[0]
+
+    @property
     def readable_by_url(self) -> bool:
         """Whether signed URLs give the file's bytes: not where the client encrypts."""
         return bool(self.url) or self.encryption == SERVER_SIDE
@@ -58,6 +64,11 @@ class StagedFile:
     size: int
     modified: dt.datetime
     md5: str
+
+
+def temporary_name(name: StageName, session: str) -> StageName:
+    """What a session's temporary stage is kept under: each session has its own of a name."""
+    return StageName(name.database, name.schema, f"{name.name}{OF_SESSION}{session}")
 
 
 class StageStore:
@@ -110,13 +121,15 @@ class StageStore:
         values = [*stage.name.parts, stage.encryption, stage.owner_session]
         self.query(f"insert into {DETAIL} values (?, ?, ?, ?, ?)", values)
 
-    def find(self, name: StageName, session: str | None = None) -> Stage | None:
-        """The stage of that name, if there is one and the session may see it."""
-        stage = self._found.get(name) or self._read(name)
-        if stage:
-            self._found[name] = stage
-        hidden = stage and stage.owner_session and session not in (None, stage.owner_session)
-        return None if hidden else stage
+    def find(self, name: StageName, session: str = "") -> Stage | None:
+        """The stage of that name: the session's own temporary one comes before any other."""
+        own = [temporary_name(name, session)] if session else []
+        for known in (*own, name):
+            stage = self._found.get(known) or self._read(known)
+            if stage:
+                self._found[known] = stage
+                return stage
+        return None
 
     def _read(self, name: StageName) -> Stage | None:
         rows = self.query(
@@ -128,7 +141,7 @@ class StageStore:
         )
         return Stage(name, *rows[0]) if rows else None
 
-    def get(self, name: StageName, session: str | None = None) -> Stage:
+    def get(self, name: StageName, session: str = "") -> Stage:
         """As find(), but a missing stage is an SQL error."""
         stage = self.find(name, session)
         if stage is None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from snowflake.connector.errors import ProgrammingError
 
+from helpers.snowflake.connection import connect, execute
+
 ODD_NAMES = [
     "a b.jpg",
     "it's.jpg",
@@ -401,3 +403,29 @@ def test_server_listens_on_loopback_only(running_standin):
 def test_key_file_is_private(running_standin):
     assert oct((running_standin.root / "secret.key").stat().st_mode & 0o777) == "0o600"
     assert list((running_standin.root / "parts").iterdir()) == []
+
+
+def test_a_temporary_stage_is_its_sessions_alone(running_standin, tmp_path):
+    """Two sessions and a stage for all, of one name: each sees its own, and its own files."""
+    connections = [connect("local") for _ in range(3)]
+    execute(connections[0], "create or replace database SHARED_NAMES")
+    for number, connection in enumerate(connections):
+        execute(connection, "use schema SHARED_NAMES.PUBLIC")
+        kind = "temporary" if number else ""
+        execute(connection, f"create {kind} stage st")
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / f"{number}.txt").write_text(f"of {number}")
+        execute(connection, f"put 'file://{tmp_path}/{number}/*' @st auto_compress = false")
+    for number, connection in enumerate(connections):
+        listed = execute(connection, "list @st")
+        assert [row[0] for row in listed] == [f"st/{number}.txt"]
+        shown = [row[1] for row in execute(connection, "show stages")]
+        assert shown == (["ST", "ST"] if number else ["ST"])
+        execute(connection, f"get @st 'file://{tmp_path}/'")
+        assert (tmp_path / f"{number}.txt").read_text() == f"of {number}"
+    execute(connections[1], "drop stage st")
+    assert [row[0] for row in execute(connections[1], "list @st")] == ["st/0.txt"]
+    connections[2].close()
+    execute(connections[0], "drop database SHARED_NAMES")
+    for connection in connections[:2]:
+        connection.close()

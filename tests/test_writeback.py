@@ -342,6 +342,17 @@ def test_two_writers_at_once_lose_nothing(connection, run, newer):
 
 
 @pytest.mark.slow
+def test_four_writers_of_one_run_at_once_end_well(connection, run):
+    expected = undisturbed(connection, run)
+    for _ in range(3):
+        children = [start_child(run) for _ in range(4)]
+        said = [child.communicate(timeout=120) for child in children]
+        assert [child.returncode for child in children] == [0] * 4, said
+        assert tables_of(connection) == expected
+        empty(connection)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["copy", "merge", "insert into clothing_failure", "commit"])
 def test_the_server_killed_while_it_works(connection, run, start, monkeypatch):
     expected = undisturbed(connection, run)
