@@ -3,6 +3,8 @@
 Alone it lists them.
 """
 
+import logging
+import signal
 import sys
 from importlib import import_module
 
@@ -16,6 +18,9 @@ COMMANDS = {
     "download": "fetch the public data set of photographs (make images)",
     "doctor": "say what may keep the tutorial from running, and what to do (make doctor)",
 }
+
+# a plain kill and a closed terminal end a command in order, as Ctrl-C does
+END_AS_CTRL_C = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
 
 def listing() -> str:
@@ -33,8 +38,19 @@ def main(arguments: list[str]) -> int:
     if name not in COMMANDS:
         print(f"There is no command {name!r}.\n{listing()}", file=sys.stderr)
         return 2
+    for number in END_AS_CTRL_C:
+        signal.signal(number, _interrupt)
     command = import_module(f"helpers.commands.{name}")  # only this one: train needs just torch
-    return command.main(arguments[1:])
+    try:
+        return command.main(arguments[1:])
+    except KeyboardInterrupt as stop:
+        logging.getLogger("asyncio").disabled = True  # it would tell of the kernel that has ended
+        print("\nStopped.", file=sys.stderr)
+        return 128 + int(*stop.args or (signal.SIGINT,))
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise KeyboardInterrupt(number)
 
 
 if __name__ == "__main__":

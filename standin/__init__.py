@@ -15,6 +15,9 @@ does not prove". It imports nothing of the project. The files in the order of re
     app                the HTTP endpoints: log-in, query, heartbeat, large results
     responses          the bodies of their answers
     sessions           one connection: tells statements apart, and runs them in order
+    allowed            what Snowflake does not know is refused
+    changes            the statements that change rows
+    pipelines, streams streams on stages, and tasks
     transactions       one writer at a time, and a failed statement undoes only itself
     rewrite            Snowflake's SQL made fit for fakesnow, on the parsed tree
     engine             runs one statement on fakesnow and DuckDB; what fails is an SQL error
@@ -35,7 +38,15 @@ does not prove". It imports nothing of the project. The files in the order of re
 `python -m standin start|stop|status|reset` is the same from a terminal.
 """
 
-from standin.lifecycle import Server, connection_parameters, ensure_running, reset, status, stop
+from standin.lifecycle import (
+    Server,
+    connection_parameters,
+    ensure_running,
+    in_use,
+    reset,
+    status,
+    stop,
+)
 from standin.serve import StartError
 
 __all__ = [
@@ -43,6 +54,7 @@ __all__ = [
     "StartError",
     "connection_parameters",
     "ensure_running",
+    "in_use",
     "reset",
     "status",
     "stop",

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,29 @@ def connection_parameters(root: Path | None = None) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def in_use(root: Path | None = None) -> Generator[Server, None, None]:
+    """The running server, for as long as this lasts.
+
+    One that was started so ends with the last of those who use it so; one that was running stays.
+    """
+    root = (root or default_root()).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    ends_with_users = root / "ends-with-users"
+    with (root / "users.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        try:
+            if status(root) is None:
+                ends_with_users.touch()
+            yield ensure_running(root)
+        finally:
+            with suppress(BlockingIOError):  # somebody else uses it
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if ends_with_users.exists():
+                    ends_with_users.unlink()
+                    stop(root)
+
+
 def stop(root: Path | None = None) -> bool:
     """Stop the server; whether there was one. Waits until it is gone."""
     root = (root or default_root()).resolve()
@@ -121,7 +144,15 @@ def reset(root: Path | None = None) -> None:
     stop(root)
     for name in (*FOLDERS, "scratch"):
         shutil.rmtree(root / name, ignore_errors=True)
-    for name in ("server.json", "server.log", "secret.key", PASSWORD, "lock", "start.lock"):
+    for name in (
+        "server.json",
+        "server.log",
+        "secret.key",
+        PASSWORD,
+        "lock",
+        "start.lock",
+        "users.lock",
+    ):
         (root / name).unlink(missing_ok=True)
 
 

@@ -1,10 +1,19 @@
 """The one door to the programs: python -m helpers NAME."""
 
 import ast
+import contextlib
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
+from scenery.drawing import draw_folder
 
+import standin
 from helpers import __main__ as door
 from helpers.config import PROJECT_ROOT
 
@@ -49,3 +58,77 @@ def test_command_says_what_it_takes(name, capsys):
         door.main([name, "--help"])
     assert ended.value.code == 0
     assert f"usage: python -m helpers {name}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A home of its own with few images, and a temporary folder to look into afterwards."""
+    for split in ("train", "test"):
+        draw_folder(tmp_path / "images" / split, n=3)
+    (tmp_path / "temporary").mkdir()
+    places = {"TUTORIAL_HOME": tmp_path, "TUTORIAL_SANDBOX": tmp_path / ".sandbox"}
+    for name, folder in (places | {"TMPDIR": tmp_path / "temporary"}).items():
+        monkeypatch.setenv(name, str(folder))
+    return tmp_path
+
+
+def tutorial(place) -> subprocess.Popen:
+    command = [sys.executable, "-m", "helpers", "tutorial", "--images", str(place / "images")]
+    options = ["--epochs", "1", "--image-size", "32", "--weights", "none", "--arch", "resnet18"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*command, *options], stdout=pipe, stderr=pipe, text=True)
+
+
+def begun(place, notebook: str) -> None:
+    """Waits for the kernel of a notebook."""
+    while not list(place.glob(f"runs/*/notebooks/{notebook}.ipynb")):
+        time.sleep(0.1)
+    time.sleep(3)
+
+
+def of_place(place) -> list[str]:
+    """Processes that know this home from their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            mine = process.environ().get("TUTORIAL_HOME") == str(place)
+            if mine and process.pid != os.getpid():
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_all_that_the_tutorial_started(place, name):
+    process = tutorial(place)
+    begun(place, "01_set_up_snowflake")
+    number = getattr(signal, name)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said and "Stopped." in said
+    assert not of_place(place)
+    assert not list((place / "temporary").iterdir())
+
+
+def test_a_second_tutorial_in_one_home_is_told_at_once(place):
+    first = tutorial(place)
+    begun(place, "01_set_up_snowflake")
+    second = tutorial(place)
+    _, said = second.communicate(timeout=30)
+    assert second.returncode == 1 and "set TUTORIAL_HOME" in said
+    assert first.poll() is None and standin.status() is not None
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=30)
+
+
+def test_the_stand_in_ends_with_the_last_of_its_users(place):
+    with standin.in_use() as server:
+        with standin.in_use() as same:
+            assert same == server
+        assert standin.status() == server
+    assert standin.status() is None
+    server = standin.ensure_running()  # by hand
+    with standin.in_use() as same:
+        assert same == server
+    assert standin.status() == server
+    standin.stop()

@@ -2,9 +2,9 @@
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import standin
 from helpers import config
@@ -40,16 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m helpers lab", description=__doc__, allow_abbrev=False
     )
     options = parser.parse_known_args(arguments)[1]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill ends like Ctrl-C
-    started_here = config.backend() == "local" and standin.status() is None
-    try:
-        if started_here:
-            standin.ensure_running()
+    with standin.in_use() if config.backend() == "local" else nullcontext():
         lab = subprocess.Popen(command(options), env=environment(), cwd=config.PROJECT_ROOT)
         return _until_it_ends(lab)
-    finally:
-        if started_here:
-            standin.stop()
 
 
 def _until_it_ends(lab: subprocess.Popen) -> int:

@@ -16,7 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 
 import standin
 from helpers import config, runs
-from helpers.files import write_json
+from helpers.files import owned, write_json
 
 NOTEBOOKS = (
     "01_set_up_snowflake",
@@ -35,6 +35,9 @@ TRAINING = {
     "batch_size": "batch_size",
     "lr": "base_lr",
 }
+
+
+OTHER = "It runs the tutorial: wait for its end, or set TUTORIAL_HOME to a folder of your own."
 
 
 @dataclass
@@ -108,9 +111,9 @@ def run_tutorial(images: str, parameters: dict[str, dict], train: bool) -> Path:
     for notebook in NOTEBOOKS:
         if notebook == "02_train_model" and not train:
             continue
-        values = {"backend": "local"}
+        values = {"backend": "local", "run": name}
         if notebook == "01_set_up_snowflake":
-            values |= {"images": images, "run_name": name}
+            values = {"backend": "local", "images": images, "run_name": name}
         values |= parameters.get(notebook, {})
         started = time.perf_counter()
         print(f"{notebook:24}", end="", flush=True)
@@ -168,15 +171,13 @@ def main(arguments: list[str] | None = None) -> int:
         for option, parameter in TRAINING.items()
         if given[option] is not None
     }
-    started_here = standin.status() is None
+    alone = owned(config.runs_folder() / "tutorial", OTHER)
     try:
         images = str(Path(options.images).resolve()) if options.images else ""
-        folder = run_tutorial(images, {"02_train_model": training}, options.train == "yes")
-    except (NotebookError, ValueError, OSError) as error:
+        with alone, standin.in_use():
+            folder = run_tutorial(images, {"02_train_model": training}, options.train == "yes")
+    except (NotebookError, ValueError, OSError, standin.StartError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    finally:
-        if started_here:
-            standin.stop()
     print((folder / "summary.json").read_text())
     return 0

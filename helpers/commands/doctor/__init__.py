@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import standin
 from helpers.commands.doctor import account, deep, images, machine
@@ -82,18 +84,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     checks = CHECKS | ({"deep": deep.deep} if options.deep else {})
     patient = Patient(options.backend, options.database, options.cluster)
-    started_here = standin.status() is None
     lines = []
-    try:
+    backend = options.backend or os.environ.get("TUTORIAL_BACKEND") or "local"
+    with standin.in_use() if backend == "local" else nullcontext():
         for line in examine(patient, checks):
             lines.append(line)
             if not options.json:
                 print(row(line), flush=True)
-    finally:
         if patient.connection:
             patient.connection.close()
-        if started_here:
-            standin.stop()
     if options.json:
         print(json.dumps(lines, indent=2))
     return int(any(line["state"] == "failed" for line in lines))
