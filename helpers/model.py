@@ -4,31 +4,40 @@ A checkpoint is one file with all that inference needs.
 """
 
 import io
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from helpers import networks
 from helpers.files import written_whole
 from helpers.images import evaluation_transform
 
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+
 
 @dataclass
 class ModelCard:
-    """What a checkpoint says of itself: plain values only, so that no code runs to load it."""
+    """What a checkpoint says of itself: plain values only, so that no code runs to load it.
+
+    Raises ValidationError, a ValueError, for what cannot be.
+    """
 
     arch: str
-    classes: list[str]
-    image_size: int  # pixels
+    classes: Annotated[list[str], Field(min_length=1)]
+    image_size: Annotated[int, Field(ge=8, le=4096)]  # pixels
     data_set: str
     data_digest: str
-    view: str = "centre"  # or "whole": what evaluation sees of an image
+    view: Literal["centre", "whole"] = "centre"  # what evaluation sees of an image
     flip: bool = False  # whether a prediction averages the image and its mirror image
-    temperature: float = 1.0
-    mean: list[float] = field(default_factory=lambda: list(networks.IMAGENET_MEAN))
-    std: list[float] = field(default_factory=lambda: list(networks.IMAGENET_STD))
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    # of the pixels, in [0, 1]
+    mean: Channels = field(default_factory=lambda: list(networks.IMAGENET_MEAN))
+    std: Channels = field(default_factory=lambda: list(networks.IMAGENET_STD))
     parameters: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
@@ -47,8 +56,7 @@ class ModelCard:
             f"Of {judged['n']} images held back {judged['accuracy']:.0%} were right; "
             f"always answering {judged['most_frequent']} would be right for {baseline:.0%}."
         )
-        standard_error = (baseline * (1 - baseline) / judged["n"]) ** 0.5
-        if judged["accuracy"] > baseline + 2 * standard_error:
+        if judged["accuracy"] > baseline + 2 * (baseline * (1 - baseline) / judged["n"]) ** 0.5:
             return found
         return f"{found} This model is no better than guessing: train it longer or on more images."
 
@@ -103,15 +111,16 @@ def device_named(name: str = "auto") -> torch.device:
 
 def save(model: Classifier, path: Path, half: bool = False) -> None:
     """Write the checkpoint; half=True stores the weights as float16, half the size."""
-    state = model.net.state_dict()
-    if half:
-        state = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
+    state = {
+        name: value.half() if half and value.is_floating_point() else value
+        for name, value in model.net.state_dict().items()
+    }
     with written_whole(path) as unfinished:
         torch.save({"card": asdict(model.card), "state_dict": state}, unfinished)
 
 
 def read_checkpoint(source: Path | str | bytes) -> dict:
-    """The checkpoint's dictionary, from a path or from the file's bytes.
+    """The checkpoint's card and state_dict, from a path or from the file's bytes.
 
     Raises ValueError if it is none.
     """
@@ -133,6 +142,11 @@ def read_checkpoint(source: Path | str | bytes) -> dict:
         raise ValueError(
             f"Model file {name} is not a checkpoint of this project. Train one with notebook 02."
         )
+    try:
+        content["card"] = ModelCard(**content["card"])
+    except (ValueError, TypeError) as error:
+        said = " ".join(str(error).partition("For further")[0].split())
+        raise ValueError(f"Model file {name} has a wrong card. {said} Train it again.") from None
     return content
 
 
@@ -141,23 +155,41 @@ def read_card(source: Path | str | bytes) -> ModelCard:
 
     Raises as `read_checkpoint`.
     """
-    return ModelCard(**read_checkpoint(source)["card"])
+    return read_checkpoint(source)["card"]
 
 
 def load(source: Path | str | bytes, device: str | torch.device = "cpu") -> Classifier:
-    """The classifier of a checkpoint, in float32, ready to predict. Raises as `read_checkpoint`."""
+    """The classifier of a checkpoint, in float32, ready to predict. Raises as `read_checkpoint`.
+
+    Raises ValueError too for weights that do not fit, or that compute what is no number.
+    """
     content = read_checkpoint(source)
-    card = ModelCard(**content["card"])
-    try:
-        with torch.device(
-            "meta"
-        ):  # random weights, which take longer than reading the file, are not drawn
-            net = networks.construct(card.arch, len(card.classes))
-    except NotImplementedError:  # RegNets compute their widths with tensors, which need values
-        net = networks.construct(card.arch, len(card.classes))
+    card = content["card"]
     state = {
         name: value.float() if value.is_floating_point() else value
         for name, value in content["state_dict"].items()
     }
-    net.load_state_dict(state, assign=True)
-    return Classifier(net.to(memory_format=torch.channels_last), card).to(device).eval()
+    try:
+        net = _unfilled(card)
+        net.load_state_dict(state, assign=True)
+        net.to(memory_format=torch.channels_last)
+        model = Classifier(net, card).to(device).eval()
+        with torch.inference_mode():
+            logits = model(torch.full((1, 3, *[card.image_size] * 2), 127.0, device=device))
+        if not logits.isfinite().all():
+            raise ValueError("it computes what is no number")
+    except (RuntimeError, ValueError) as error:
+        name = "of these bytes" if isinstance(source, bytes) else source
+        raise ValueError(
+            f"Model file {name} is no working {card.arch}: {error}. Train it again."
+        ) from None
+    return model
+
+
+def _unfilled(card: ModelCard) -> nn.Module:
+    """The network without weights, of which random ones would take longer than reading a file."""
+    try:
+        with torch.device("meta"):
+            return networks.construct(card.arch, len(card.classes))
+    except NotImplementedError:  # RegNets compute their widths with tensors, which need values
+        return networks.construct(card.arch, len(card.classes))

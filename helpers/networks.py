@@ -99,8 +99,7 @@ def construct(arch: str, n_classes: int) -> nn.Module:
 
 def head_of(net: nn.Module) -> tuple[str, nn.Linear]:
     """Name and module of the network's last layer, which makes the logits."""
-    layers = [(name, part) for name, part in net.named_modules() if isinstance(part, nn.Linear)]
-    return layers[-1]
+    return [(name, part) for name, part in net.named_modules() if isinstance(part, nn.Linear)][-1]
 
 
 def replace_head(net: nn.Module, new: nn.Module) -> None:

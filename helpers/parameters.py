@@ -28,8 +28,11 @@ KINDS: dict[str, Any] = {
     "options": Json[dict] | dict,
 }
 FIELDS: dict[str, Any] = {name: (kind, None) for name, kind in KINDS.items()}
-AS_GIVEN = ConfigDict(coerce_numbers_to_str=True, extra="ignore", protected_namespaces=())
-Given = create_model("Given", __config__=AS_GIVEN, **FIELDS)
+Given = create_model(
+    "Given",
+    __config__=ConfigDict(coerce_numbers_to_str=True, extra="ignore", protected_namespaces=()),
+    **FIELDS,
+)
 
 
 def checked(given: dict[str, Any]) -> dict[str, Any]:
@@ -45,5 +48,5 @@ def checked(given: dict[str, Any]) -> dict[str, Any]:
         return Given.model_validate(given).model_dump(exclude_unset=True)
     except ValidationError as error:
         wrong = error.errors()[0]
-        name = str(wrong["loc"][0])
-        raise ValueError(f"Parameter {name} is {given[name]!r}. {wrong['msg']}.") from None
+        (name, *_) = wrong["loc"]
+        raise ValueError(f"Parameter {name} is {given[str(name)]!r}. {wrong['msg']}.") from None

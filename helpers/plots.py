@@ -68,10 +68,11 @@ def learning_curves(history: list[dict] | pd.DataFrame) -> Picture:
     every = max(1, len(table) // N_MARKERS)
     figure, (axes,) = axes_grid(1, 2, WIDE, 3.6)
     for ax, name in zip(axes, ("loss", "accuracy")):
-        training = table[name]
-        validation = table[f"validation_{name}"]
-        ax.plot(table.epoch, training, "o-", color=DARK, label="training", markevery=every)
-        ax.plot(table.epoch, validation, "s--", color=RIGHT, label="validation", markevery=every)
+        for column, line, colour, label in (
+            (name, "o-", DARK, "training"),
+            (f"validation_{name}", "s--", RIGHT, "validation"),
+        ):
+            ax.plot(table.epoch, table[column], line, color=colour, label=label, markevery=every)
         ax.set(xlabel="epoch", ylabel=name, title=f"{name} by epoch")
         ax.set_ylim(0, 1.02 if name == "accuracy" else None)
         ax.xaxis.get_major_locator().set_params(integer=True)

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,5 @@ def require_predictions(run: Run) -> None:
 def new_name() -> str:
     """A run's name that is not taken yet: the time in UTC."""
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    name = now
-    n = 1
-    while (config.runs_folder() / name).exists():
-        n += 1
-        name = f"{now}-{n}"
-    return name
+    names = chain([now], (f"{now}-{n}" for n in count(2)))
+    return next(name for name in names if not (config.runs_folder() / name).exists())

@@ -115,10 +115,10 @@ def test_checkpoint_runs_no_code_of_the_file(tmp_path):
         ("", "", False),
     ],
 )
-def test_bfloat16_where_the_processor_gains_by_it(monkeypatch, vendor, flags, fast):
-    monkeypatch.setattr(
-        optimise, "_cpu_flags", lambda: f"vendor_id : {vendor}\nflags : fpu {flags}\n"
-    )
+def test_bfloat16_where_the_processor_gains_by_it(monkeypatch, tmp_path, vendor, flags, fast):
+    cpu_info = tmp_path / "cpuinfo"
+    cpu_info.write_text(f"vendor_id : {vendor}\nflags : fpu {flags}\n")
+    monkeypatch.setattr(optimise, "CPU_INFO", cpu_info)
     assert optimise.has_fast_bfloat16(torch.device("cpu")) is fast
     assert not optimise.has_fast_bfloat16(torch.device("mps"))
 
@@ -145,3 +145,49 @@ def test_other_architectures_come_back(tmp_path, arch):
     model.save(made, tmp_path / "model.pt")
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     assert torch.equal(model.load(tmp_path / "model.pt")(images), made(images))
+
+
+WRONG_CARDS = [
+    *[{"temperature": value} for value in (0, -1, float("nan"), float("inf"), "warm", None)],
+    *[{"std": value} for value in ([0.0] * 3, [1.0] * 2, [float("nan")] * 3, 1.0)],
+    *[{"mean": value} for value in ([float("nan")] * 3, ["a"] * 3, [])],
+    *[{"classes": value} for value in ([], ["a"], "abc", [1, 2, 3], None)],
+    *[{"image_size": value} for value in (0, -1, 4, 10**6, "big", None)],
+    *[{"arch": value} for value in ("resnet19", "", "convnext_tiny", None)],
+    {"view": "left"},
+    {"flip": "maybe"},
+    {"unknown": 1},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_CARDS, ids=str)
+def test_a_model_whose_card_cannot_be_is_refused_by_name(tmp_path, wrong):
+    path = tmp_path / "model.pt"
+    model.save(classifier(), path)
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"card": content["card"] | wrong}, path)
+    with pytest.raises(ValueError, match=r"model\.pt .*Train it again"):
+        model.load(path)
+
+
+@pytest.mark.parametrize("damage", ["nan", "missing", "extra", "shape", "no card", "half a card"])
+def test_a_model_that_computes_no_number_is_refused_by_name(tmp_path, damage):
+    path = tmp_path / "model.pt"
+    model.save(classifier(), path)
+    content = torch.load(path, weights_only=True)
+    weights = content["state_dict"]
+    if damage == "nan":
+        weights["fc.weight"][0, 0] = float("nan")
+    elif damage == "missing":
+        del weights["fc.weight"]
+    elif damage == "extra":
+        weights["more"] = torch.zeros(3)
+    elif damage == "shape":
+        weights["fc.weight"] = weights["fc.weight"][:, :4]
+    elif damage == "no card":
+        content["card"] = [1, 2]
+    else:
+        del content["card"]["classes"]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"model\.pt .*Train it again"):
+        model.load(path)

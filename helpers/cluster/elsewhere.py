@@ -43,9 +43,9 @@ def connected(cluster: str | Cluster, make: type[Client] = Client, **options: An
     try:
         return make(cluster, **options)
     except (OSError, TypeError, RuntimeError) as error:  # TypeError: TLS without certificates
-        address = getattr(cluster, "scheduler_address", cluster)
         raise ConnectionError(
-            f"No Dask scheduler answers at {address} ({type(error).__name__}: {error}). "
+            f"No Dask scheduler answers at {getattr(cluster, 'scheduler_address', cluster)} "
+            f"({type(error).__name__}: {error}). "
             "Start it, or correct the address; tls:// needs certificates in Dask's "
             "configuration, distributed.comm.tls."
         ) from None
@@ -68,12 +68,12 @@ def prepared(client: Client, n_workers: int | None, wait_s: float) -> Client:
             )
         send_package(client)
     except BaseException as error:  # an interrupt too: the caller has no client to close
-        came = len(client.nthreads())
+        came = f"{len(client.nthreads())} of {wanted} workers came"
         address = cast(Any, client.scheduler).address
         client.close()
         if isinstance(error, TimeoutError):
             raise ConnectionError(
-                f"{came} of {wanted} workers came to the scheduler at {address} in {wait_s:g} s. "
+                f"{came} to the scheduler at {address} in {wait_s:g} s. "
                 "Look into its log, start workers there, or ask for fewer with n_workers."
             ) from None
         raise
@@ -152,6 +152,6 @@ def _packed(package: Path) -> bytes:
     with ZipFile(packed, "w") as archive:
         for path in sorted(package.rglob("*.py")):
             if path.relative_to(package).parts[0] != AT_HOME:
-                name = path.relative_to(package.parent).as_posix()
-                archive.writestr(ZipInfo(name), path.read_bytes())  # ZipInfo: of no date
+                undated = ZipInfo(path.relative_to(package.parent).as_posix())
+                archive.writestr(undated, path.read_bytes())
     return packed.getvalue()

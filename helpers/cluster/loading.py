@@ -18,8 +18,7 @@ def send_model(client: Client, path: Path | str) -> str:
 
     Returns the file's SHA-256.
     """
-    workers_are_here = isinstance(client.cluster, LocalCluster)
-    plugin = ModelPlugin(path, travels=not workers_are_here)
+    plugin = ModelPlugin(path, travels=not isinstance(client.cluster, LocalCluster))
     client.register_plugin(plugin)
     return plugin.digest
 
@@ -58,9 +57,7 @@ class ModelPlugin(WorkerPlugin):
 
 def loaded_models(client: Client) -> dict[str, str]:
     """SHA-256 of the checkpoint that each worker has loaded, by its address; "" for none."""
-
-    def digest(dask_worker: Worker) -> str:  # Dask hands an argument of this name the worker
-        predictor = getattr(dask_worker, "predictor", None)
-        return getattr(predictor, "digest", "")
-
-    return client.run(digest)
+    # Dask hands an argument of this name the worker
+    return client.run(
+        lambda dask_worker: getattr(getattr(dask_worker, "predictor", None), "digest", "")
+    )

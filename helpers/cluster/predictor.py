@@ -7,9 +7,8 @@ import os
 import tempfile
 import threading
 import warnings
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 # imagehash imports it for its first hash, which a whole batch would wait for
 import scipy.fftpack  # noqa: F401
 import torch
-from filelock import BaseFileLock, FileLock
+from filelock import FileLock
 from torch import Tensor
 
 from helpers.images import Downloader, ImageError, decode, perceptual_hash
@@ -139,8 +138,7 @@ def _exported(model: Classifier) -> bytes:
     parts: list[bytes] = []
     # a file that only collects: io.BytesIO would copy the weights once more
     file: Any = SimpleNamespace(write=parts.append, flush=bool)
-    side = model.card.image_size
-    example = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    example = torch.zeros(1, 3, *[model.card.image_size] * 2, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         # dynamo=True takes 4 to 19 s where this takes 2 to 3, and what it makes is no faster. This
         # way will be dropped one day: the two warnings that say so are not shown, any other is.
@@ -158,26 +156,19 @@ def _exported(model: Classifier) -> bytes:
     return b"".join(parts)
 
 
-@contextmanager
-def gpu_turn(device: torch.device) -> Generator[None, None, None]:
-    """One process at a time computes on a GPU that several share, whoever their users are."""
-    lock = _gpu_lock(device.index or 0)
-    try:
-        yield
-    finally:
-        lock.release()
+def gpu_turn(device: torch.device) -> AbstractContextManager:
+    """One process at a time computes on a GPU that several share, whoever their users are.
 
-
-def _gpu_lock(index: int) -> BaseFileLock:
-    """A device's lock, taken: the one that all users share, or else one of this user's own."""
+    It is that process's turn until the block ends.
+    """
+    index = device.index or 0
     temporary = Path(tempfile.gettempdir())
     try:
-        lock = FileLock(_shared_folder(temporary) / f"gpu-{index}.lock", mode=0o666)
-        lock.acquire(poll_interval=POLL_S)
+        shared = FileLock(_shared_folder(temporary) / f"gpu-{index}.lock", mode=0o666)
+        return shared.acquire(poll_interval=POLL_S)
     except OSError:  # the folder or the file is another user's, and closed
-        lock = FileLock(temporary / f"gpu-{index}-of-user-{os.geteuid()}.lock")
-        lock.acquire(poll_interval=POLL_S)
-    return lock
+        own = FileLock(temporary / f"gpu-{index}-of-user-{os.geteuid()}.lock")
+        return own.acquire(poll_interval=POLL_S)
 
 
 def _shared_folder(temporary: Path) -> Path:

@@ -71,9 +71,9 @@ def _saturn_named(failure: str) -> Generator[None, None, None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         asked = os.environ.get("SATURN_BASE_URL", "SATURN_BASE_URL, which is not set,")
-        seconds = time.monotonic() - started
         raise ConnectionError(
-            f"Saturn Cloud at {asked} {failure} ({error}, after {seconds:.0f} s). "
-            "Check SATURN_BASE_URL, SATURN_TOKEN, and the Dask cluster on the page of your "
+            f"Saturn Cloud at {asked} {failure} ({error}, "
+            f"after {time.monotonic() - started:.0f} s). Check SATURN_BASE_URL, "
+            "SATURN_TOKEN, and the Dask cluster on the page of your "
             "resource there."
         ) from None

@@ -5,6 +5,7 @@ import re
 from importlib import import_module
 
 import dask
+from dask.system import CPU_COUNT
 from distributed import Client, Worker, WorkerPlugin
 from distributed.deploy import Cluster
 
@@ -66,7 +67,7 @@ def _kind_of_surroundings() -> str:
 
 
 def _local_cluster(n_workers: int | None) -> Client:
-    cores = _usable_cores()
+    cores = CPU_COUNT  # those that a container may use
     n_workers = n_workers or cores
     with dask.config.set(SELDOM | _memory_settings()):
         client = Client(
@@ -80,12 +81,6 @@ def _local_cluster(n_workers: int | None) -> Client:
     # torch takes seconds to import, which the first batch would wait for
     client.run(import_module, "helpers.cluster.predictor")
     return client
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # on Linux: those that a container may use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_settings() -> dict[str, int]:

@@ -23,7 +23,6 @@ from helpers.inference.schedule import Flight, Sign, batches
 from helpers.inference.worklist import Worklist
 from helpers.model import read_card
 
-SLOWEST = 10  # images/s that a pass is expected to make at least
 # what the summary says of the model
 CARD = ("arch", "classes", "image_size", "temperature", "data_set", "data_digest")
 
@@ -88,21 +87,16 @@ def classify(
                 f"{counts} does not add up in {parts.folder}. "
                 "Move its predictions away and run again."
             )
-        speed = {"seconds": round(seconds, 2), "images_per_s": round(parts.predicted / seconds, 2)}
-        about_model = {"model_digest": model} | {name: getattr(card, name) for name in CARD}
-        before = {"predicted_before": work.done + left_out, "complete": complete}
-        summary = counts | before | speed | about_model
+        summary = counts | {
+            "predicted_before": work.done + left_out,
+            "complete": complete,
+            "seconds": round(seconds, 2),
+            "images_per_s": round(parts.predicted / seconds, 2),
+            "model_digest": model,
+            **{name: getattr(card, name) for name in CARD},
+        }
         write_json(parts.folder / "inference.json", summary)
         return summary
-
-
-def life_of_urls(n_images: int) -> int:
-    """Seconds that signed URLs are to live: as long as a slow pass and an hour, at most a day.
-
-    >>> life_of_urls(n_images=36_000)
-    7200
-    """
-    return min(24 * 3600, 3600 + n_images // SLOWEST)
 
 
 def plan(

@@ -45,7 +45,7 @@ class Worklist:
     def lists(self, paths: pd.Series) -> np.ndarray:
         """(N,) whether each path was met."""
         known = [_find(met, keys_of(paths))[1] for met in self._met]
-        return np.any(known, axis=0) if known else np.zeros(len(paths), bool)
+        return np.any([np.zeros(len(paths), bool), *known], axis=0)
 
     def chunks(self, size: int) -> Iterator[pd.DataFrame]:
         """The rows to predict, from `size` listed rows at a time; a chunk may be empty."""

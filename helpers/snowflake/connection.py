@@ -19,19 +19,22 @@ SCHEMA = "PUBLIC"
 
 # what Snowflake says by number, and what to do about it
 LOST_SESSION = {390104, 390111, 390112, 390114}
-IS_GONE = "The session is gone. Run the notebook again: what was written is found."
-NO_WAREHOUSE = (
-    "Name a warehouse in SNOWFLAKE_WAREHOUSE, "
-    "or have an administrator resume it or raise its limit."
-)
-TOO_LONG = "Run the cell again, or first: alter session set statement_timeout_in_seconds = 3600."
 NO_ANSWER = (
     "Snowflake does not answer, also after retries. Look at the network, and run the cell again."
 )
 ADVICE = {
-    **dict.fromkeys(LOST_SESSION, IS_GONE),
-    **dict.fromkeys((606, 607, 90073), NO_WAREHOUSE),
-    **dict.fromkeys((604, 630), TOO_LONG),
+    **dict.fromkeys(
+        LOST_SESSION, "The session is gone. Run the notebook again: what was written is found."
+    ),
+    **dict.fromkeys(
+        (606, 607, 90073),
+        "Name a warehouse in SNOWFLAKE_WAREHOUSE, "
+        "or have an administrator resume it or raise its limit.",
+    ),
+    # the lower one of warehouse and session counts, and the role cannot change the warehouse's
+    630: "Run the cell again, or have an administrator raise the limit: "
+    "alter warehouse … set statement_timeout_in_seconds = 3600.",
+    604: "Somebody, or a limit, cancelled it. Run the cell again.",
 }
 
 # connection whose session is lost -> the one that its reads go on with
@@ -83,8 +86,7 @@ def advised() -> Generator[None, None, None]:
     try:
         yield
     except Error as error:
-        otherwise = NO_ANSWER if isinstance(error, OperationalError) else ""
-        advice = ADVICE.get(error.errno, otherwise)
+        advice = ADVICE.get(error.errno, NO_ANSWER if isinstance(error, OperationalError) else "")
         if advice not in str(error.msg):  # a read that is repeated passes here twice
             error.msg = f"{error.msg} {advice}"
         raise
@@ -141,7 +143,7 @@ def describe(connection: SnowflakeConnection) -> str:
     database, schema, role = execute(
         connection, "select current_database(), current_schema(), current_role()"
     )[0]
-    place = f"the Snowflake account {connection.account}"
-    if backend_of(connection) == "local":
-        place = "the local stand-in for Snowflake"
-    return f"Connected to {place}, database {database}, schema {schema}, role {role}."
+    place = {"local": "local stand-in for Snowflake"}.get(
+        backend_of(connection), f"Snowflake account {connection.account}"
+    )
+    return f"Connected to the {place}, database {database}, schema {schema}, role {role}."

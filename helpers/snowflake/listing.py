@@ -43,10 +43,9 @@ def list_images(
     Raises LookupError if the table or the stage does not exist.
     """
     wanted, values = _wanted(table, stage, path_column, not_by_model)
-    url = f"get_presigned_url(@{config.identifier(stage)}, p.relative_path, {int(url_seconds)})"
-    columns = f"p.*, {url} as url" if url_seconds else "p.*"
+    signed = f", get_presigned_url(@{stage}, p.relative_path, {int(url_seconds)}) as url "
     sql = (
-        f"select {columns} from ("
+        f"select p.*{signed if url_seconds else ''} from ("
         f"select d.file_url, d.relative_path, d.size, d.etag {wanted} and d.relative_path > %s "
         f"order by d.relative_path limit {int(page)}) as p order by p.relative_path"
     )
@@ -109,6 +108,6 @@ def sign_urls(
     )
     urls = []
     for start in range(0, len(paths), SIGNED_AT_ONCE):
-        chunk = paths[start : start + SIGNED_AT_ONCE]
-        urls += query(connection, sql, (json.dumps(chunk),)).iloc[:, 0].tolist()
+        values = (json.dumps(paths[start : start + SIGNED_AT_ONCE]),)
+        urls += query(connection, sql, values).iloc[:, 0].tolist()
     return urls

@@ -92,8 +92,10 @@ def _settings() -> tuple[dict[str, Any], list[str]]:
     for variable, argument in VARIABLES.items():
         value = os.environ.get(variable)
         if value and str(settings.setdefault(argument, value)) != value:
-            other = place or "another variable for it"
-            problems.append(f"{variable} differs from {argument} in {other}: unset one")
+            problems.append(
+                f"{variable} differs from {argument} in {place or 'another variable for it'}: "
+                "unset one"
+            )
     return settings, problems
 
 
@@ -108,8 +110,10 @@ def _profile() -> tuple[str, dict[str, Any], list[str]]:
         _warn_if_open(path)
         settings = {ALIASES.get(key, key): value for key, value in connections[name].items()}
         return f"[{name}] of {path}", settings, []
-    has = ", ".join(connections) or "nothing"
-    problem = f"{CONNECTION_NAME} is {name}, but {path} has {has}: correct or unset it"
+    problem = (
+        f"{CONNECTION_NAME} is {name}, but {path} has "
+        f"{', '.join(connections) or 'nothing'}: correct or unset it"
+    )
     return "", {}, [problem] if wanted else []
 
 
@@ -118,8 +122,8 @@ def _authenticator(settings: dict[str, Any]) -> str:
     named = str(settings.get("authenticator", ""))
     if named.lower().startswith("https://"):  # an Okta address, whose case counts
         return named
-    implied = [IMPLIED[name] for name in IMPLIED if settings.get(name)]
-    return named.upper() or next(iter(implied), "SNOWFLAKE_JWT")
+    implied = (meant for name, meant in IMPLIED.items() if settings.get(name))
+    return named.upper() or next(implied, "SNOWFLAKE_JWT")
 
 
 def _problems(settings: dict[str, Any]) -> list[str]:
@@ -130,8 +134,7 @@ def _problems(settings: dict[str, Any]) -> list[str]:
         return [f"SNOWFLAKE_AUTHENTICATOR is {authenticator}: use one of {', '.join(NEEDED)}"]
     needed = ["account", *NEEDED[kind]]
     welcome = WELCOME.get(kind, "")
-    provider = str(settings.get("workload_identity_provider"))
-    if kind == "WORKLOAD_IDENTITY" and provider.upper() == "OIDC":
+    if kind == "WORKLOAD_IDENTITY" and "OIDC" in str(settings[NEEDED[kind][0]]).upper():
         needed.append(welcome)
     known = "|".join([*needed, welcome]).split("|")
     missing = [
@@ -183,8 +186,7 @@ def _read_files(settings: dict[str, Any]) -> list[str]:
                 del settings[name]
         except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
             # without the number and the links in parentheses that may follow
-            plain = str(error).partition("(")[0].strip().rstrip(".")
-            reason = getattr(error, "strerror", None) or plain
+            reason = getattr(error, "strerror", None) or str(error).partition("(")[0].strip(" .")
             problems.append(f"{_variable(name)} is {path}: {reason}{remedy}")
     return problems
 
@@ -193,5 +195,6 @@ def _warn_if_open(path: Path) -> None:
     """Warn of a secret that others on this machine can read."""
     mode = path.stat().st_mode & 0o777
     if os.name == "posix" and mode & 0o077:
-        message = f"{path} is open to others (mode {mode:o}). Close it: chmod 600 {path}"
-        warnings.warn(message, stacklevel=2)
+        warnings.warn(
+            f"{path} is open to others (mode {mode:o}). Close it: chmod 600 {path}", stacklevel=2
+        )

@@ -46,6 +46,5 @@ def mix(images: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Tensor]
     Returns images and (B, n_classes) float32 targets. Draws from torch's own random numbers.
     Sources: Zhang et al. 2018 (MixUp, alpha 0.2), Yun et al. 2019 (CutMix, alpha 1).
     """
-    mix_up = v2.MixUp(alpha=0.2, num_classes=n_classes)
-    cut_mix = v2.CutMix(num_classes=n_classes)
-    return v2.RandomChoice([mix_up, cut_mix])(images, labels)
+    ways = [v2.MixUp(alpha=0.2, num_classes=n_classes), v2.CutMix(num_classes=n_classes)]
+    return v2.RandomChoice(ways)(images, labels)

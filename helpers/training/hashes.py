@@ -20,14 +20,9 @@ def keep_hashes(data: LabelledImages, path: Path | None = None) -> Path:
     if path.exists():
         return path
     hashes = data.map(lambda index: perceptual_hash(data.load(index)), list(range(len(data))))
-    rows = [
-        {
-            "relative_path": data.paths[index],
-            "label": data.classes[data.labels[index]],
-            "phash": phash,
-        }
-        for index, phash in hashes
-    ]
+    rows = ((data.paths[index], data.classes[data.labels[index]], phash) for index, phash in hashes)
     with written_whole(path) as unfinished:
-        pd.DataFrame(rows).to_csv(unfinished, index=False)
+        pd.DataFrame(rows, columns=["relative_path", "label", "phash"]).to_csv(
+            unfinished, index=False
+        )
     return path

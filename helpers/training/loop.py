@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torchvision
@@ -49,7 +49,7 @@ class Parameters:
     weights: str = "imagenet"  # "imagenet", "none" (from scratch), or a checkpoint's path
     image_size: int = 192  # pixels
     freeze: bool = True  # whether early layers stay as ImageNet taught them
-    view: str = "centre"  # what evaluation sees: the "centre" square or the "whole" frame
+    view: Literal["centre", "whole"] = "centre"  # what evaluation sees: a square or the frame
     flip: bool = True  # whether prediction averages the image and its mirror image
     augmentation: float = 0.3  # strength of changes of colour; 0 for none, and no mixing
     crop_scale: float = 0.35  # least share of the area that a random crop keeps
@@ -181,12 +181,16 @@ class TrainingRun:
         is_pretrained = p.weights == "imagenet"
         # frozen parts stay in evaluation mode, in which their statistics do not move
         self.frozen = freeze_early(self.model.net) if is_pretrained and p.freeze else []
-        head_lr = p.base_lr * (HEAD_FASTER if is_pretrained else 1)
-        groups = parameter_groups(self.model.net, p.base_lr, head_lr, p.weight_decay)
+        faster = HEAD_FASTER if is_pretrained else 1
+        groups = parameter_groups(self.model.net, p.base_lr, faster * p.base_lr, p.weight_decay)
         self.optimizer = torch.optim.AdamW(groups)
-        peaks = [group["lr"] for group in groups]
         total_steps = max(5, self.n_steps * p.n_epochs)  # a cycle of four divides by zero
-        self.schedule = OneCycleLR(self.optimizer, peaks, total_steps=total_steps, pct_start=0.25)
+        self.schedule = OneCycleLR(
+            self.optimizer,
+            [group["lr"] for group in groups],
+            total_steps=total_steps,
+            pct_start=0.25,
+        )
         # over a tenth of a short training, which must not remember its first steps
         averaging = get_ema_multi_avg_fn(min(p.averaging, 1 - 10 / (10 + total_steps)))
         self.average = AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
@@ -215,8 +219,10 @@ class TrainingRun:
     def finish(self) -> None:
         """Put the best model where the next notebook looks for it, with the history beside it."""
         if self.best_path.exists():  # not where a finished run was killed just before its end
-            beside = self.path.with_suffix(".history.csv")
-            with written_whole(beside) as unfinished, unfinished.open("w", newline="") as file:
+            with (
+                written_whole(self.path.with_suffix(".history.csv")) as unfinished,
+                unfinished.open("w", newline="") as file,
+            ):
                 writer = csv.DictWriter(file, self.at.history[0].keys())
                 writer.writeheader()
                 writer.writerows(self.at.history)
@@ -236,11 +242,14 @@ class TrainingRun:
             if time.monotonic() > self.saved_at + self.parameters.save_every_s:
                 self.save_state()
         seconds = time.perf_counter() - started
-        speed = {"images_per_s": (self.at.images - n_before) / seconds, "seconds": seconds}
-        accuracy = self.at.hits / self.at.images
-        row = {"epoch": self.at.epoch + 1, "loss": self.at.loss, "accuracy": accuracy}
-        history = [*self.at.history, row | self.validate() | speed]
-        self.at = Progress(self.at.epoch + 1, best=self.at.best, history=history)
+        row = {
+            "epoch": self.at.epoch + 1,
+            "loss": self.at.loss,
+            "accuracy": self.at.hits / self.at.images,
+        }
+        row |= self.validate()
+        row |= {"images_per_s": (self.at.images - n_before) / seconds, "seconds": seconds}
+        self.at = Progress(self.at.epoch + 1, best=self.at.best, history=[*self.at.history, row])
         self.save_state()
         report(self)
 
@@ -249,8 +258,10 @@ class TrainingRun:
         generator = _generator(self.parameters.seed, self.at.epoch, 0)
         order = torch.randperm(len(self.training), generator=generator).tolist()
         size = min(self.parameters.batch_size, len(order))
-        steps = range(self.at.step, self.n_steps)
-        return [[self.training[i] for i in order[s * size : (s + 1) * size]] for s in steps]
+        return [
+            [self.training[i] for i in order[step * size : (step + 1) * size]]
+            for step in range(self.at.step, self.n_steps)
+        ]
 
     def load(self, batch: list[int]) -> tuple[Tensor, Tensor, list[int]]:
         """Random crops (B, 3, S, S) uint8, labels (B,), and the indices that could be read."""
@@ -281,8 +292,9 @@ class TrainingRun:
             images = recolour(images, p.augmentation)
             if self.at.epoch < p.mixing * p.n_epochs:
                 images, targets = mix(images.float(), labels, len(self.data.classes))
-        in_bfloat16 = has_fast_bfloat16(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16):
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)
+        ):
             logits = self.model(images)  # (B, n_classes)
         loss = cross_entropy(logits, targets, label_smoothing=p.label_smoothing)
         if not loss.item() < float("inf"):  # true for NaN as well

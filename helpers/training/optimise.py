@@ -23,8 +23,11 @@ def freeze_early(net: nn.Module) -> list[nn.Module]:
     parameters = list(net.parameters())
     for parameter in parameters[: round(EARLY * len(parameters))]:
         parameter.requires_grad_(False)
-    normalising = [part for part in net.modules() if isinstance(part, _BatchNorm)]
-    return [part for part in normalising if not part.bias.requires_grad]
+    return [
+        part
+        for part in net.modules()
+        if isinstance(part, _BatchNorm) and not part.bias.requires_grad
+    ]
 
 
 def parameter_groups(net: nn.Module, lr: float, head_lr: float, weight_decay: float) -> list[dict]:

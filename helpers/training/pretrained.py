@@ -70,10 +70,9 @@ def _packaged(network: Network) -> dict[str, Tensor]:
             'Run make setup, or use weights = "none".'
         )
     (file,) = Path(spec.submodule_search_locations[0], "models").glob("*.pth")
-    found = digest_of(file)
-    if found != network.digest:
+    if digest_of(file) != network.digest:
         raise ValueError(
-            f"{file} has the SHA-256 {found}, not {network.digest}: it is not what was tested. "
+            f"{file} has not the SHA-256 {network.digest}: it is not what was tested. "
             f"Install {network.package} anew: remove .venv, then make setup."
         )
     return torch.load(file, "cpu", weights_only=True)
@@ -91,9 +90,9 @@ def _downloaded(arch: str) -> nn.Module:
     try:
         return torchvision.models.get_model(arch, weights="DEFAULT")
     except (URLError, OSError, pickle.UnpicklingError) as error:
-        offline = [name for name, network in NETWORKS.items() if network.package]
+        offline = (repr(name) for name, network in NETWORKS.items() if network.package)
         raise ConnectionError(
             f"The ImageNet weights of {arch} could not be downloaded ({error}). Without "
-            f"internet use arch = {' or '.join(map(repr, offline))}, whose weights are "
+            f"internet use arch = {' or '.join(offline)}, whose weights are "
             'installed, or weights = "none".'
         ) from None

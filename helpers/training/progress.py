@@ -30,13 +30,13 @@ class TrainingBar(AbstractContextManager):
         n_epochs = run.parameters.n_epochs
         done = run.at.epoch * run.n_steps + run.at.step
         if self.bar is None:
-            total = n_epochs * run.n_steps
-            self.bar = tqdm(total=total, initial=done, bar_format=BAR, mininterval=0.5)
+            self.bar = tqdm(
+                total=n_epochs * run.n_steps, initial=done, bar_format=BAR, mininterval=0.5
+            )
         self.bar.set_description(f"epoch {min(run.at.epoch + 1, n_epochs)}/{n_epochs}", False)
-        shown = [f"loss {run.at.loss:.2f}"] if run.at.images else []
-        if run.at.history:
-            shown.append(f"held back {run.at.history[-1]['validation_accuracy']:.3f}")
-        self.bar.set_postfix_str(", ".join(shown), refresh=False)
+        loss = [f"loss {run.at.loss:.2f}"] if run.at.images else []
+        held_back = [f"held back {row['validation_accuracy']:.3f}" for row in run.at.history[-1:]]
+        self.bar.set_postfix_str(", ".join(loss + held_back), refresh=False)
         self.bar.update(done - self.bar.n)
 
 

@@ -68,8 +68,8 @@ class SnowflakeImageFolder(LabelledImages):
 
     def prepare(self, indices: list[int]) -> None:
         """Sign what the batch needs, and what comes next; of a small data set all."""
-        wanted = [self.paths[index] for index in indices if not self._is_cached(index)]
-        needed = [path for path in wanted if self._is_old(path)]
+        missing = (self.paths[index] for index in indices if not self._is_cached(index))
+        needed = list(filter(self._is_old, missing))
         if needed:
             ahead = [path for path in self.paths if self._is_old(path)][:SIGNED_AHEAD]
             self._sign(list(dict.fromkeys(needed + ahead)))

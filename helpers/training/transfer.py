@@ -37,6 +37,6 @@ def worth_of_pretraining(data: LabelledImages, parameters: Parameters) -> pd.Dat
         accuracy[name] = {}
         for n, said in ((10, "10"), (30, "30"), (len(labels), f"all {len(labels)}")):
             chosen = np.concatenate([np.flatnonzero(labels == c)[:n] for c in np.unique(labels)])
-            classifier = RidgeClassifier().fit(features[chosen], labels[chosen])
-            accuracy[name][said] = float(classifier.score(judged, truth))
+            ridge = RidgeClassifier().fit(features[chosen], labels[chosen])
+            accuracy[name][said] = float(ridge.score(judged, truth))
     return pd.DataFrame(accuracy).rename_axis("images a class")

@@ -35,8 +35,9 @@ def logits_of(
             logits.append(model(images.to(device)).cpu())
             labels.append(data.labels[[index for index, _ in items]])
     if not logits:
-        reasons = dict(islice(data.broken.items(), 3))
-        raise ValueError(f"None of {len(indices)} images could be read: {reasons}")
+        raise ValueError(
+            f"None of {len(indices)} images could be read: {dict(islice(data.broken.items(), 3))}"
+        )
     return torch.cat(logits), torch.cat(labels)
 
 
