@@ -3,6 +3,7 @@
 The ground floor, in reading order:
 
 - `config`: where things lie, and which backend is meant.
+- `parameters`: what a scheduler may give as text: converted and checked.
 - `files`: write a file whole or not at all; the digest of one.
 - `folders`: a folder of images: its splits, and the files of its classes.
 - `labels`: what a path says of an image, and the digest of a data set.

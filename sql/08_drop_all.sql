@@ -8,6 +8,10 @@ use database identifier($database_name);
 
 use schema public;
 
+drop task if exists clothing_load_images;
+
+drop stream if exists clothing_new_image;
+
 drop view if exists clothing_prediction_change;
 
 drop view if exists clothing_prediction;

@@ -145,7 +145,18 @@ def test_the_older_and_the_current_workspace_are_one():
     for key in ("instance_type", "disk_space", "auto_shutoff"):
         assert old["jupyter_server"][key] == new[key]
     assert "{owner}/{name}:{version}".format(**old["image"]) == new["image"]
-    assert old["environment_variables"].items() <= new["environment_variables"].items()
+    assert old["environment_variables"] == new["environment_variables"]
+    places = [(folder["name"], folder["path"]) for folder in old["shared_folders"]]
+    assert places == [(folder["name"], folder["path"]) for folder in new["shared_folders"]]
+
+
+def test_all_recipes_share_one_home():
+    recipes = [current(name)["spec"] for name in ("workspace", "nightly-job", "deployment")]
+    homes = {recipe["environment_variables"]["TUTORIAL_HOME"] for recipe in recipes}
+    assert homes == {older()["environment_variables"]["TUTORIAL_HOME"]}
+    (home,) = homes
+    for recipe in [*recipes, older()]:
+        assert home in [folder["path"] for folder in recipe["shared_folders"]]
 
 
 def test_the_nightly_job_is_make_batch():

@@ -7,6 +7,7 @@ from snowflake.connector.errors import ProgrammingError
 
 from helpers.snowflake import stage
 from helpers.snowflake.connection import connect, execute
+from helpers.snowflake.sql_files import run_file
 
 DATABASE = "STREAMS"
 
@@ -135,3 +136,28 @@ def test_what_a_dropped_database_held_is_gone(loaded):
         execute(connection, "create stream new_image on stage st")
         execute(connection, "create task t as select 1")
         execute(connection, "drop database SHORT_LIVED")
+
+
+def test_loading_by_task_leaves_predictions_of_images_that_are_the_same(loaded):
+    """sql/07 beside sql/04, and in its place."""
+    connection, folder = loaded
+    run_file(connection, "sql/07_load_every_night.sql")
+    (folder / "hat" / "new.jpg").write_bytes((folder / "hat" / "000.jpg").read_bytes())
+    (folder / "hat" / "001.jpg").write_bytes((folder / "hat" / "000.jpg").read_bytes())
+    stage.sync(connection, folder, "clothing_dataset")
+    run_file(connection, "sql/04_load_tables.sql")  # make batch loads first, and predicts
+    predicted = "update clothing_test set type = 'hat', pred_timestamp = current_timestamp()"
+    execute(connection, predicted)
+    for _ in range(2):
+        execute(connection, "execute task clothing_load_images")
+        counts = execute(connection, "select count(*), count(type) from clothing_test")
+        assert counts == [(7, 7)]
+    (folder / "hat" / "001.jpg").write_bytes((folder / "shirt" / "000.jpg").read_bytes())
+    (folder / "hat" / "later.jpg").write_bytes((folder / "shirt" / "000.jpg").read_bytes())
+    refresh(connection, folder)
+    execute(connection, "execute task clothing_load_images")
+    assert execute(connection, "select count(*), count(type) from clothing_test") == [(8, 6)]
+    shown = execute(connection, "show tasks like 'CLOTHING_%'")
+    assert [(row[0], row[5]) for row in shown] == [("CLOTHING_LOAD_IMAGES", "started")]
+    run_file(connection, "sql/08_drop_all.sql", database_name=DATABASE)
+    assert not execute(connection, "show tasks") and not execute(connection, "show streams")
