@@ -1,5 +1,7 @@
 """A folder of images: its splits, and the files of its classes."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from helpers import config
@@ -22,20 +24,35 @@ def image_files(folder: Path) -> list[Path]:
             f"Images folder {folder} does not exist. Give a folder of <class>/<file>.jpg."
         )
     for class_folder in sorted(folder.iterdir()):
-        if not class_folder.is_dir() or class_folder.name.startswith("."):
+        if not class_folder.is_dir() or _is_hidden(class_folder.name):
             continue
-        if not any(path.suffix.lower() in IMAGE_SUFFIXES for path in class_folder.rglob("*")):
+        if not any(_images_below(class_folder)):
             raise ValueError(
                 f"Class folder {class_folder} holds no image. Add some or remove the folder."
             )
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    files = sorted(_images_below(folder))
     if not files:
         raise ValueError(f"{folder} holds no images. Give a folder of <class>/<file>.jpg.")
     return files
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    """Files that are images by their names, also behind links; a cycle of links is not entered."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place).resolve()
+        above = {here, *here.parents}
+        folders[:] = [
+            name
+            for name in folders
+            if not _is_hidden(name) and Path(place, name).resolve() not in above
+        ]
+        paths = [Path(place, name) for name in names if not _is_hidden(name)]
+        yield from (p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether it is a system's or a program's own, such as .ipynb_checkpoints."""
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "lost+found")
 
 
 def split_folders(folder: Path) -> tuple[Path, Path]:

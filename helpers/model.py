@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ from helpers.images import evaluation_transform
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 
 
-@dataclass
+@dataclass(config=ConfigDict(extra="forbid"))
 class ModelCard:
     """What a checkpoint says of itself: plain values only, so that no code runs to load it.
 
@@ -181,7 +181,8 @@ def load(source: Path | str | bytes, device: str | torch.device = "cpu") -> Clas
     except (RuntimeError, ValueError) as error:
         name = "of these bytes" if isinstance(source, bytes) else source
         raise ValueError(
-            f"Model file {name} is no working {card.arch}: {error}. Train it again."
+            f"Model file {name} is no working {card.arch}: {' '.join(str(error).split())[:300]}. "
+            "Train it again."
         ) from None
     return model
 

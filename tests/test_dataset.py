@@ -229,3 +229,21 @@ def test_missing_table_and_empty_table_name_the_notebook(staged):
         SnowflakeImageFolder("nothing", "relative_path", "clothing_dataset_train", staged[1])
     with pytest.raises(ValueError, match="lists no images"):
         SnowflakeImageFolder("clothing_test", "relative_path", "clothing_dataset", staged[1])
+
+
+def test_links_are_followed_and_what_is_hidden_or_no_file_is_left_out(folder, tmp_path):
+    elsewhere = draw_folder(tmp_path / "elsewhere", n=2, colours={"coat": (9, 9, 9)}) / "coat"
+    before = ImageFolder(folder)
+    for hidden in (".ipynb_checkpoints", ".Trash-1000/files", "hat/.thumbnails", "__MACOSX/hat"):
+        (folder / hidden).mkdir(parents=True)
+        shutil.copy(elsewhere / "000.jpg", folder / hidden / "000.jpg")
+    (folder / "hat" / "._001.jpg").write_text("of a Mac")
+    (folder / "hat" / "gone.jpg").symlink_to("/nowhere/gone.jpg")
+    (folder / "hat" / "folder.jpg").mkdir()
+    (folder / "hat" / "round").symlink_to(folder)  # a cycle
+    assert ImageFolder(folder).paths == before.paths
+    (folder / "coat").symlink_to(elsewhere)
+    data = ImageFolder(folder)
+    assert data.classes == sorted([*before.classes, "coat"])
+    assert set(data.paths) - set(before.paths) == {"coat/000.jpg", "coat/001.jpg"}
+    assert data.load(data.paths.index("coat/000.jpg")).shape[0] == 3

@@ -256,3 +256,12 @@ def test_picture_carries_its_alt_text_into_the_notebook():
     data, metadata = plots.image_grid(images(1), ["one"])._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
     assert metadata["image/png"]["alt"] == "1 images: one."
+
+
+@pytest.mark.parametrize("name", ["$10-$20", "A$$AP", r"$\x$", "a_b^c%", "<b>&", r"\alpha"])
+def test_a_name_is_drawn_as_it_is(name):
+    picture = plots.image_grid([None], [name])
+    assert picture.png() and name in picture.alt
+    if "$" in name:  # each dollar takes its place
+        plain = plots.image_grid([None], [name.replace("$", "")])
+        assert picture.png() != plain.png()

@@ -193,7 +193,7 @@ def test_recipe_names_what_exists():
     assert recipe["environment_variables"]["TUTORIAL_BACKEND"] == "snowflake"
     assert (PROJECT_ROOT / "requirements.txt").exists()
     assert "requirements.txt" in recipe["start_script"]
-    known = {*login.VARIABLES, "TUTORIAL_BACKEND"}
+    known = {*login.VARIABLES, "TUTORIAL_BACKEND", "TUTORIAL_HOME"}
     assert set(recipe["environment_variables"]) <= known
     variables = [s for s in recipe["secrets"] if s["type"] == "environment_variable"]
     assert {variable["location"] for variable in variables} <= known
@@ -206,3 +206,21 @@ def test_signing_anew_outlives_the_connection(loaded):
     connection.close()
     with urllib.request.urlopen(sign([path])[0]) as response:
         assert response.status == 200
+
+
+def test_removing_a_file_leaves_those_whose_names_begin_alike(loaded):
+    connection, folder = loaded
+    data = (folder / "hat" / "000.jpg").read_bytes()
+    names = ["a.jpg", "a.jpg.png", "a.jpg.2.jpg", "ba.jpg", "a(1).jpg", "a(1).jpg.jpg", "a+.jpg"]
+    for name in names:
+        (folder / "hat" / name).write_bytes(data)
+    stage.sync(connection, folder, "clothing_dataset")
+    (folder / "hat" / "a.jpg").unlink()
+    (folder / "hat" / "a(1).jpg").unlink()
+    changes = stage.sync(connection, folder, "clothing_dataset")
+    assert sorted(changes.removed) == ["hat/a(1).jpg", "hat/a.jpg"]
+    left = {path.partition("/")[2] for path in stage.listing(connection, "clothing_dataset")}
+    assert left >= {"a.jpg.png", "a.jpg.2.jpg", "ba.jpg", "a(1).jpg.jpg", "a+.jpg"}
+    assert not left & {"a.jpg", "a(1).jpg"}
+    again = stage.sync(connection, folder, "clothing_dataset")
+    assert not again.added and not again.removed and not again.changed

@@ -77,17 +77,13 @@ def classify(
                 bar.update(handled - bar.n)
         left_out = parts.finish(work.predicted[~work.present], None if complete else work.lists)
         seconds = time.perf_counter() - started
-        counts = {
-            "listed": work.listed + left_out,
-            **parts.on_disk(),
-            "duplicates": work.duplicates,
-        }
+        counts = {"listed": work.listed + left_out, **parts.on_disk()}
         if counts["listed"] != counts["predicted"] + counts["failed"]:
             raise RuntimeError(
-                f"{counts} does not add up in {parts.folder}. "
-                "Move its predictions away and run again."
+                f"{counts} does not add up in {parts.folder}. Move its predictions away, run again."
             )
         summary = counts | {
+            "duplicates": work.duplicates,
             "predicted_before": work.done + left_out,
             "complete": complete,
             "seconds": round(seconds, 2),

@@ -134,7 +134,7 @@ def _problems(settings: dict[str, Any]) -> list[str]:
         return [f"SNOWFLAKE_AUTHENTICATOR is {authenticator}: use one of {', '.join(NEEDED)}"]
     needed = ["account", *NEEDED[kind]]
     welcome = WELCOME.get(kind, "")
-    if kind == "WORKLOAD_IDENTITY" and "OIDC" in str(settings[NEEDED[kind][0]]).upper():
+    if kind == "WORKLOAD_IDENTITY" and "OIDC" in str(settings.get(NEEDED[kind][0])).upper():
         needed.append(welcome)
     known = "|".join([*needed, welcome]).split("|")
     missing = [

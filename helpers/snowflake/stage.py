@@ -1,6 +1,7 @@
 """Bring a stage in line with a folder of images."""
 
 import hashlib
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -45,8 +46,9 @@ def sync(connection: SnowflakeConnection, folder: Path, stage: str) -> Changes:
     changed = [path for path in local if path in staged and not _same(local[path], *staged[path])]
     removed = [path for path in staged if path not in local]
     _put(connection, stage, {path: local[path] for path in added + changed})
-    for path in removed:
-        execute(connection, f"remove {_location(stage, path)}")
+    for path in removed:  # the path alone is a prefix, which other names may begin with
+        ending = _literal(".*" + re.escape(PurePosixPath(path).name))
+        execute(connection, f"remove {_location(stage, path)} pattern = {ending}")
     return Changes(added, changed, removed, len(local) - len(added) - len(changed))
 
 
@@ -87,5 +89,8 @@ def _put(connection: SnowflakeConnection, stage: str, files: dict[str, Path]) ->
 
 def _location(stage: str, path: str) -> str:
     """A path on the stage as a literal, whatever characters it has."""
-    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'@{config.identifier(stage)}/{escaped}'"
+    return _literal(f"@{config.identifier(stage)}/{path}")
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

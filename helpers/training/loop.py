@@ -29,7 +29,7 @@ from helpers.training.optimise import (
     parameter_groups,
 )
 from helpers.training.pretrained import build
-from helpers.training.validation import fit_temperature, judged, logits_of, prefetched
+from helpers.training.validation import fit_temperature, judged, logits_of, prefetched, split
 
 PARTS = ("model", "average", "optimizer", "schedule")  # of a run that have a state of their own
 
@@ -87,30 +87,6 @@ class Progress:
 
 class TrainingDiverged(ArithmeticError):
     """The loss is no longer a number."""
-
-
-def split(
-    labels: Tensor, share: float, seed: int, downsample_to: float = 1.0
-) -> tuple[list[int], list[int]]:
-    """Indices for training and for validation: `share` of each class is held back.
-
-    Each class is thinned to the share `downsample_to` of its images before.
-
-    >>> training, validation = split(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), share=0.25, seed=0)
-    >>> len(training), len(validation)
-    (6, 2)
-    """
-    generator = Generator().manual_seed(seed)
-    training, validation = [], []
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        members = members[torch.randperm(len(members), generator=generator)].tolist()
-        members = members[: max(1, round(len(members) * downsample_to))]
-        held = max(1, round(len(members) * share)) if share else 0
-        held = min(held, len(members) - 1)  # a class of one image trains
-        validation += members[:held]
-        training += members[held:]
-    return sorted(training), sorted(validation)
 
 
 def fit(

@@ -72,7 +72,8 @@ def _packaged(network: Network) -> dict[str, Tensor]:
     (file,) = Path(spec.submodule_search_locations[0], "models").glob("*.pth")
     if digest_of(file) != network.digest:
         raise ValueError(
-            f"{file} has not the SHA-256 {network.digest}: it is not what was tested. "
+            f"{file} has the SHA-256 {digest_of(file)}, not {network.digest}: "
+            "it is not what was tested. "
             f"Install {network.package} anew: remove .venv, then make setup."
         )
     return torch.load(file, "cpu", weights_only=True)

@@ -10,8 +10,8 @@ from torch import nn
 
 from helpers import networks
 from helpers.training.dataset import LabelledImages
-from helpers.training.loop import Parameters, new_classifier, split
-from helpers.training.validation import logits_of
+from helpers.training.loop import Parameters, new_classifier
+from helpers.training.validation import logits_of, split
 
 AT_MOST = 1000  # images looked at, so that it takes seconds
 SIDE = 96  # pixels of them, likewise

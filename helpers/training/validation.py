@@ -6,11 +6,35 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import cross_entropy
 
 from helpers.model import Classifier
 from helpers.training.dataset import LabelledImages
+
+
+def split(
+    labels: Tensor, share: float, seed: int, downsample_to: float = 1.0
+) -> tuple[list[int], list[int]]:
+    """Indices for training and for validation: `share` of each class is held back.
+
+    Each class is thinned to the share `downsample_to` of its images before.
+
+    >>> training, validation = split(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), share=0.25, seed=0)
+    >>> len(training), len(validation)
+    (6, 2)
+    """
+    generator = Generator().manual_seed(seed)
+    training, validation = [], []
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        members = members[torch.randperm(len(members), generator=generator)].tolist()
+        members = members[: max(1, round(len(members) * downsample_to))]
+        held = max(1, round(len(members) * share)) if share else 0
+        held = min(held, len(members) - 1)  # a class of one image trains
+        validation += members[:held]
+        training += members[held:]
+    return sorted(training), sorted(validation)
 
 
 @torch.inference_mode()
