@@ -52,6 +52,9 @@ def _check_table(table: exp.Table, in_copy: bool) -> None:
     called = isinstance(table.this, exp.Anonymous) and table.this.name.upper() == "IDENTIFIER"
     if not (named or called or in_copy):
         raise _unknown_function(table.this.name or table.this.key)
+    is_path = any(slash in table.sql("snowflake") for slash in "/\\")
+    if is_path and not in_copy and not isinstance(table.this, (exp.Var, exp.DirectoryStage)):
+        raise does_not_exist("Object", table.sql("snowflake"))
     places = {table.db.lower(), table.catalog.lower()}
     if places & RESERVED or OWN_NAME.match(table.name):
         raise does_not_exist("Object", table.sql("snowflake"))

@@ -119,6 +119,8 @@ class Service:
 
     async def login(self, request: Request) -> JSONResponse:
         """A new session, for whoever has read the password in the server's folder."""
+        if "origin" in request.headers:  # a page in a browser; the connector sends none
+            raise HTTPException(403)
         data = (await _body(request, LOG_IN_BYTES)).get("data", {})
         if not secrets.compare_digest(
             str(data.get("PASSWORD", "")).encode(), self._password.encode()
@@ -170,7 +172,8 @@ class Service:
         if session is None:
             return unknown_session()
         body = await _body(request, STATEMENT_BYTES)
-        request_id = request.query_params.get("requestId") or secrets.token_hex(8)
+        number = request.query_params.get("requestId") or secrets.token_hex(8)
+        request_id = f"{_token(request)} {number}"  # nobody else's answer
         task = self._requests.get(request_id)
         if task is None:
             task = asyncio.create_task(self._answer(session, body))

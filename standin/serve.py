@@ -161,12 +161,16 @@ def _seconds(variable: str, default: float) -> float:
 
 
 def started_at(pid: int) -> float | None:
-    """When a process started; None if there is none, or only its remains."""
+    """Seconds from the machine's start to a process's; None if there is none, or its remains.
+
+    Both times move with a clock that is set: their difference does not.
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        since_boot = round(process.create_time() - psutil.boot_time(), 2)
+        return None if process.status() == psutil.STATUS_ZOMBIE else since_boot
     except psutil.NoSuchProcess:
         return None
 

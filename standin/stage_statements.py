@@ -214,7 +214,9 @@ class StageStatements:
 
     def _matching(self, stage: Stage, prefix: str, found: re.Match[str]) -> list[StagedFile]:
         """The stage's files below prefix whose whole path matches the statement's PATTERN."""
-        pattern = text.parse_options(found["rest"]).get("PATTERN")
+        options = text.parse_options(found["rest"])
+        text.only(options, {"PATTERN", "PARALLEL"}, found[0].split()[0])
+        pattern = options.get("PATTERN")
         files = self._store.files(stage, prefix)
         if pattern is None:
             return list(files)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import duckdb
+import psutil
 import pytest
 import requests
 import snowflake.connector
@@ -94,6 +95,65 @@ def test_no_file_is_a_table(cursor, tmp_path, suffix):
         refused(cursor, f"create table copied as select * from {name}")
         refused(cursor, f"insert into t select a from {name}")
         refused(cursor, f"merge into t using {name} as s on t.a = s.a when matched then delete")
+
+
+def test_not_even_its_own_files_are_tables(cursor, running_standin):
+    for folder in ("stages", "parts", "db"):
+        file = running_standin.root / folder / "loot.csv"
+        file.write_text("secret,loot\n1,2\n")
+        for name in (
+            f"'{file}'",
+            f'"{file}"',
+            f"identifier('{file}')",
+            f"identifier('\"{file}\"')",
+        ):
+            for form in ("{}", "({})", "t join {} on true", "(select * from {})"):
+                refused(cursor, f"select * from {form.format(name)}")
+            refused(cursor, f"create table copied as select * from {name}")
+            refused(cursor, f"create view copied as select * from {name}")
+            refused(cursor, f"with x as (select * from {name}) select * from x")
+        file.unlink()
+
+
+def test_a_request_is_its_sessions_own(running_standin):
+    url = f"http://127.0.0.1:{running_standin.port}/queries/v1/query-request?requestId=same"
+    answers = []
+    for number in (1, 2):
+        body = {"PASSWORD": (running_standin.root / PASSWORD).read_text()}
+        token = log_in(running_standin, body).json()["data"]["token"]
+        headers = {"Authorization": f'Snowflake Token="{token}"'}
+        for _ in range(2):  # the same request again gets the same answer
+            statement = {"sqlText": f"select {number} as n"}
+            sent = requests.post(url, json=statement, headers=headers, timeout=10)
+            answers.append(sent.json()["data"]["queryId"])
+    assert answers[0] == answers[1] != answers[2] == answers[3]
+
+
+def test_a_misspelt_option_removes_nothing(cursor, tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    cursor.execute("create or replace stage st")
+    cursor.execute(f"put 'file://{tmp_path}/a.txt' @st auto_compress = false")
+    refused(cursor, "remove @st patern = '.*b'")
+    refused(cursor, "list @st nonsense = 1")
+    assert len(cursor.execute("list @st").fetchall()) == 1
+    cursor.execute("drop stage st")
+
+
+def test_a_clock_that_is_set_loses_no_running_server(tmp_path, monkeypatch):
+    server = standin.ensure_running(tmp_path)
+    boot, created = psutil.boot_time, psutil.Process.create_time
+    for step_s in (1, -1, 3600.5, -86400):
+        monkeypatch.setattr(psutil, "boot_time", lambda step_s=step_s: boot() + step_s)
+        monkeypatch.setattr(
+            psutil.Process, "create_time", lambda self, step_s=step_s: created(self) + step_s
+        )
+        assert standin.status(tmp_path) == standin.ensure_running(tmp_path) == server
+    assert standin.stop(tmp_path)
+
+
+def test_a_page_of_another_origin_cannot_log_in(running_standin):
+    password = {"PASSWORD": (running_standin.root / PASSWORD).read_text()}
+    assert log_in(running_standin, password, Origin="https://evil.example").status_code == 403
 
 
 @pytest.mark.parametrize(
