@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from scenery.drawing import draw_folder
 
 import standin
 from helpers import __main__ as door
+from helpers.commands.tutorial import NotebookError, run_notebook
 from helpers.config import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "helpers" / "commands"
@@ -108,6 +110,17 @@ def test_a_signal_ends_all_that_the_tutorial_started(place, name):
     assert "Traceback" not in said and "Stopped." in said
     assert not of_place(place)
     assert not list((place / "temporary").iterdir())
+
+
+def test_a_kernel_of_another_environment_is_named(place, monkeypatch):
+    spec = place / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    command = {"argv": ["/usr/bin/false", "{connection_file}"], "display_name": "x"}
+    (spec / "kernel.json").write_text(json.dumps(command | {"language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(place))
+    with pytest.raises(NotebookError, match=r"JUPYTER_PATH") as died:
+        run_notebook("01_set_up_snowflake", place / "notebooks", {"backend": "local"})
+    assert "kernels.log" in str(died.value) and "Kernel" in str(died.value)
 
 
 def test_a_second_tutorial_in_one_home_is_told_at_once(place):

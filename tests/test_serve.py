@@ -142,7 +142,7 @@ def test_every_route_is_described_and_nothing_comes_from_elsewhere(url):
         assert all(route["description"] for route in methods.values())
     predict = api["paths"]["/predict"]["post"]
     assert "image/*" in predict["requestBody"]["content"]
-    assert set(predict["responses"]) == {"200", "408", "413", "422"}
+    assert set(predict["responses"]) == {"200", "408", "413", "422", "503"}
     page = requests.get(url, timeout=20)
     assert "text/html" in page.headers["content-type"]
     assert "http" not in page.text.replace("http-equiv", "")
@@ -317,6 +317,27 @@ def test_one_picture_is_computed_at_a_time_and_nobody_else_waits(url, monkeypatc
         assert not begun.acquire(blocking=False)
         go_on.set()
         assert [answer.result().status_code for answer in answers] == [200, 200]
+
+
+def test_a_full_service_says_so_at_once_and_slow_clients_cost_the_others_nothing(address, url):
+    slow = [socket.create_connection(address) for _ in range(serve.BODIES)]
+    try:
+        for connection in slow:
+            connection.sendall(POST + b"Content-Length: 1000\r\n\r\nbegun")
+        time.sleep(0.5)
+        started = time.monotonic()
+        response = requests.post(f"{url}/predict", picture(), timeout=5)
+        assert refusal(response, 503)["remedy"] == "Send it again in a second."
+        assert response.headers["Retry-After"] == "1" and alive(url)
+        assert time.monotonic() - started < 2
+    finally:
+        for connection in slow:  # they hang up
+            connection.close()
+    time.sleep(0.5)
+    silent = [socket.create_connection(address) for _ in range(100)]
+    assert requests.post(f"{url}/predict", picture(), timeout=5).status_code == 200
+    for connection in silent:
+        connection.close()
 
 
 def test_the_trained_model_goes_before_the_provided_one(checkpoint, tmp_path, monkeypatch, capsys):

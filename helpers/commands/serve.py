@@ -21,7 +21,7 @@ from helpers.images import ImageError, decode
 
 MAX_BYTES = 16 * 2**20
 BODY_SECONDS = 30  # in which a request's body must have come
-BODIES = 16  # requests held in memory at a time; the others wait
+BODIES = 64  # requests that are read or wait at a time; one more is told that it is full
 IMAGE_BODY = {
     "required": True,
     "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
@@ -66,15 +66,20 @@ class Service:
         card = asdict(self.classifier.card)
         del card["parameters"]  # may name folders of the machine that trained it
         self.about = {"file": path.name, "digest": self.digest, "max_bytes": MAX_BYTES} | card
-        self._places = asyncio.Semaphore(BODIES)
+        self._n_bodies = 0
         self._one_thread = ThreadPoolExecutor(1, "predict")
 
     async def answer(self, request: Request) -> Prediction:
         """What `predict` says of the image in the request's body. Raises Refused."""
-        async with self._places:
+        if self._n_bodies >= BODIES:  # before anything of it is read
+            raise Refused(503, "service", f"{BODIES} images wait", "Send it again in a second.")
+        self._n_bodies += 1
+        try:
             data = await read_body(request)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._one_thread, self.predict, data)
+        finally:
+            self._n_bodies -= 1
 
     def predict(self, data: bytes) -> Prediction:
         """Decoded, prepared and calibrated as in the notebooks. Raises Refused."""
@@ -124,7 +129,9 @@ def create_app(path: Path) -> FastAPI:
     app = FastAPI(title="Image classification", version=version, docs_url=None, redoc_url=None)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _no_route)
-    problems: dict[int | str, dict] = {status: {"model": Problem} for status in (408, 413, 422)}
+    problems: dict[int | str, dict] = {
+        status: {"model": Problem} for status in (408, 413, 422, 503)
+    }
 
     @app.post("/predict", responses=problems, openapi_extra={"requestBody": IMAGE_BODY})
     async def predict(request: Request) -> Prediction:
@@ -151,7 +158,8 @@ def create_app(path: Path) -> FastAPI:
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:
     status, thing, value, remedy = error.args
-    return JSONResponse({"thing": thing, "value": value, "remedy": remedy}, status)
+    later = {"Retry-After": "1"} if status == 503 else {}
+    return JSONResponse({"thing": thing, "value": value, "remedy": remedy}, status, later)
 
 
 async def _no_route(request: Request, error: Exception) -> JSONResponse:

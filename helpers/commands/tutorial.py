@@ -80,6 +80,10 @@ def run_notebook(name: str, folder: Path, parameters: dict) -> Path:
                 cwd=str(source.parent),
                 log_output=False,
             )
+    except RuntimeError as error:  # the kernel, before or amid a cell
+        said = f"{type(error).__name__}: {error}. See {folder / 'kernels.log'}, and whether "
+        said += "`jupyter kernelspec list` shows a python3 of another environment (JUPYTER_PATH)."
+        raise NotebookError(name, 0, said, copy) from None
     except PapermillExecutionError as error:
         said = f"{error.ename}: {error.evalue}"
         raise NotebookError(name, error.cell_index, said, copy) from None
