@@ -39,7 +39,7 @@ class ImageError(ValueError):
 
 
 class UrlExpired(ImageError):
-    """The signed URL was refused with 403: expired, or not for this file. Sign the path anew."""
+    """The signed URL was refused: expired, or not for this file. Sign the path anew."""
 
 
 class Downloader:
@@ -90,8 +90,11 @@ class Downloader:
     def _get(self, url: str) -> bytes:
         response = self._pool.request("GET", url, preload_content=False)
         try:
-            if response.status == 403:
-                raise UrlExpired("the signed URL was refused (403)")
+            # Google answers 400 for an expired URL
+            if response.status == 403 or (
+                response.status == 400 and b"ExpiredToken" in response.read(1024)
+            ):
+                raise UrlExpired(f"the signed URL was refused ({response.status})")
             if response.status in RETRIED_STATUS:
                 error: Any = self._errors()
                 error.status = f"HTTP status {response.status}"

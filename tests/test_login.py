@@ -186,6 +186,7 @@ def test_what_cannot_be_run_here_reaches_the_connector_whole(
     wanted = {"account": "myorg-me"} | settings | {"authenticator": authenticator}
     kept_alive = {
         "client_session_keep_alive": True,
+        "session_parameters": {"TIMEZONE": "UTC", "USE_CACHED_RESULT": False},
         "enable_server_session_keep_alive_auto_detection": False,
     }
     assert called == [wanted | kept_alive]

@@ -20,7 +20,8 @@ SCHEMA = "PUBLIC"
 # what Snowflake says by number, and what to do about it
 LOST_SESSION = {390104, 390111, 390112, 390114}
 NO_ANSWER = (
-    "Snowflake does not answer, also after retries. Look at the network, and run the cell again."
+    "Snowflake does not answer, also after retries. Look at the network, and run the cell again; "
+    "a stand-in that has ended is started by the cell that connects."
 )
 ADVICE = {
     **dict.fromkeys(
@@ -34,6 +35,10 @@ ADVICE = {
     # the lower one of warehouse and session counts, and the role cannot change the warehouse's
     630: "Run the cell again, or have an administrator raise the limit: "
     "alter warehouse … set statement_timeout_in_seconds = 3600.",
+    **dict.fromkeys(
+        (253001, 253002, 253003, 253006, 253007, 253008),
+        "Look at the file that it names: its place, its name, and who may read it.",
+    ),
     604: "Somebody, or a limit, cancelled it. Run the cell again.",
 }
 

@@ -76,7 +76,11 @@ def account_parameters() -> dict[str, Any]:
         )
     # without heartbeats a session ends after four hours of silence, such as training
     return (
-        {"client_session_keep_alive": True}
+        {
+            "client_session_keep_alive": True,
+            # times mean the same everywhere, and a URL that is signed anew is not an old answer
+            "session_parameters": {"TIMEZONE": "UTC", "USE_CACHED_RESULT": False},
+        }
         | settings
         | {
             "authenticator": _authenticator(settings),
@@ -103,7 +107,7 @@ def _profile() -> tuple[str, dict[str, Any], list[str]]:
     """Place and content of the named or default connection, empty if there is none; problems."""
     home = Path(os.environ.get("SNOWFLAKE_HOME") or Path.home() / ".snowflake")
     path = home.expanduser() / "connections.toml"
-    connections = tomllib.loads(path.read_text()) if path.exists() else {}
+    connections = tomllib.loads(path.read_text("utf-8-sig")) if path.exists() else {}
     wanted = os.environ.get(CONNECTION_NAME, "")
     name = wanted or "default"
     if name in connections:
