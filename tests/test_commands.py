@@ -99,7 +99,14 @@ def of_place(place) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SIGTERM",
+        pytest.param("SIGINT", marks=pytest.mark.slow),
+        pytest.param("SIGHUP", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_all_that_the_tutorial_started(place, name):
     process = tutorial(place)
     begun(place, "01_set_up_snowflake")
