@@ -50,31 +50,6 @@ def encoded(mode: str, format: str, **options) -> bytes:
         ("RGB", "BMP"),
     ],
 )
-def test_an_expired_url_of_google_is_signed_anew_and_another_400_is_not():
-    class Google(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = (
-                b"<Error><Code>ExpiredToken</Code></Error>" if "old" in self.path else b"<Error/>"
-            )
-            self.send_response(400)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Tests print nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Google) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        with pytest.raises(UrlExpired, match=r"refused \(400\)"):
-            Downloader()(f"{url}/old")
-        with pytest.raises(ImageError, match="HTTP status 400") as other:
-            Downloader()(f"{url}/wrong")
-        assert not isinstance(other.value, UrlExpired)
-        server.shutdown()
-
-
 def test_every_kind_of_image_comes_out_as_rgb(mode, format):
     data = encoded(mode, format)
     image = decode(data)
@@ -209,3 +184,28 @@ def test_importing_does_no_work():
     code = "import json, sys, helpers.images; print(json.dumps(list(sys.modules)))"
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", code]))
     assert {"urllib3", "snowflake"}.isdisjoint(loaded)
+
+
+def test_an_expired_url_of_google_is_signed_anew_and_another_400_is_not():
+    class Google(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = (
+                b"<Error><Code>ExpiredToken</Code></Error>" if "old" in self.path else b"<Error/>"
+            )
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Tests print nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Google) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(UrlExpired, match=r"refused \(400\)"):
+            Downloader()(f"{url}/old")
+        with pytest.raises(ImageError, match="HTTP status 400") as other:
+            Downloader()(f"{url}/wrong")
+        assert not isinstance(other.value, UrlExpired)
+        server.shutdown()
