@@ -43,7 +43,7 @@ def titled(row: Any) -> str:
     return f"✓ {said}" if row.right else f"✗ {said}\n(is: {row.label})"
 
 
-@plt.style.context(plots.STYLE)
+@plots.in_style()
 def save(picture: plots.Picture, name: str) -> None:
     """Write <name>.png to docs/images, in at most MOST_BYTES."""
     path = FOLDER / f"{name}.png"

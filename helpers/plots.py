@@ -2,18 +2,17 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from torch import Tensor
-
-from helpers.files import written_whole
 
 RIGHT = "#0072B2"  # blue
 WRONG = "#D55E00"  # vermillion
@@ -22,8 +21,27 @@ LIGHT = "#8A8678"
 NARROW, WIDE = 6.4, 9.6  # inches
 DASHED = (0, (4, 2))  # lengths of dash and gap, in line widths
 N_MARKERS = 12  # of a curve, at most about so many
-# what draws or saves a figure runs in this style, and leaves the reader's own style as it was
 STYLE = Path(__file__).with_suffix(".mplstyle")
+# for what DejaVu Sans cannot draw, where they are installed
+MORE_FONTS = ("Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Yu Gothic", "Noto Emoji")
+
+
+@contextmanager
+def in_style() -> Generator[None]:
+    """What draws or saves a figure does it so, and leaves the reader's own style as it was."""
+    more = sorted({*MORE_FONTS} & {*font_manager.get_font_names()}, key=MORE_FONTS.index)
+    with plt.style.context([STYLE, {"font.family": ["DejaVu Sans", *more]}]):
+        yield
+
+
+def drawable(texts: Iterable[str]) -> list[str]:
+    """The texts in this style's fonts: a code point, as \\u670d, for what none of them has."""
+    files = map(font_manager.findfont, plt.rcParams["font.family"])
+    known = {10}.union(*(font_manager.get_font(file).get_charmap() for file in files))
+    return [
+        "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in text)
+        for text in texts
+    ]
 
 
 @dataclass(frozen=True)
@@ -34,21 +52,13 @@ class Picture:
     alt: str
     data: pd.DataFrame
 
-    @plt.style.context(STYLE)
+    @in_style()
     def png(self) -> bytes:
         """The picture as a file, with the alt text as its description."""
         buffer = io.BytesIO()
         metadata = {"Software": None, "Description": self.alt}
         self.figure.savefig(buffer, format="png", metadata=metadata)
         return buffer.getvalue()
-
-    def save(self, folder: Path, name: str) -> "Picture":
-        """Write <name>.png and <name>.csv."""
-        with written_whole(folder / f"{name}.png") as unfinished:
-            unfinished.write_bytes(self.png())
-        with written_whole(folder / f"{name}.csv") as unfinished:
-            self.data.to_csv(unfinished, index=False)
-        return self
 
     def _repr_mimebundle_(self, **_) -> tuple[dict, dict]:
         return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
@@ -61,7 +71,7 @@ def axes_grid(rows: int, columns: int, width: float, height: float) -> tuple[Fig
     return figure, axes
 
 
-@plt.style.context(STYLE)
+@in_style()
 def learning_curves(history: list[dict] | pd.DataFrame) -> Picture:
     """Loss and accuracy by epoch, as `fit` returns them, in training and in validation."""
     table = pd.DataFrame(history)
@@ -82,7 +92,7 @@ def learning_curves(history: list[dict] | pd.DataFrame) -> Picture:
     return Picture(figure, alt, table)
 
 
-@plt.style.context(STYLE)
+@in_style()
 def image_grid(
     images: Sequence[Tensor | np.ndarray | None],
     titles: Sequence[str],
@@ -103,41 +113,28 @@ def image_grid(
     for ax in axes.flat:
         ax.set_axis_off()
         ax.set_anchor("N")
-    for index, (ax, image, title) in enumerate(zip(axes.flat, images, titles)):
+    for index, (ax, image, title) in enumerate(zip(axes.flat, images, drawable(titles))):
         ax.set_title(title, fontsize=9.5, fontweight="normal", linespacing=1.15, pad=5)
         if image is not None:
             ax.imshow(image.permute(1, 2, 0) if isinstance(image, Tensor) else image)
             if right is not None:
-                _frame(ax, right[index])
+                colour, line = (RIGHT, "-") if right[index] else (WRONG, DASHED)
+                ax.add_patch(
+                    plt.Rectangle(
+                        (0, 0),
+                        1,
+                        1,
+                        transform=ax.transAxes,
+                        fill=False,
+                        linewidth=4,
+                        clip_on=False,
+                        edgecolor=colour,
+                        linestyle=line,
+                    )
+                )
     if not images:
         axes[0, 0].text(0.5, 0.5, "no image to show", ha="center", va="center")
-    said = [title.replace("\n", ", ") for title in titles if title]
-    return Picture(figure, _alt_of(said), pd.DataFrame({"title": said}))
-
-
-def _frame(ax: Axes, right: bool) -> None:
-    ax.add_patch(
-        plt.Rectangle(
-            (0, 0),
-            1,
-            1,
-            transform=ax.transAxes,
-            fill=False,
-            linewidth=4,
-            clip_on=False,
-            edgecolor=RIGHT if right else WRONG,
-            linestyle="-" if right else DASHED,
-        )
-    )
-
-
-def _alt_of(titles: list[str], most: int = 6) -> str:
-    """The first titles in one sentence.
-
-    >>> _alt_of(["a hat", "a shirt", "a shoe"], most=2)
-    '3 images: a hat; a shirt; and more.'
-    """
-    if not titles:
-        return "0 images to show."
-    more = ["and more"] if len(titles) > most else []
-    return f"{len(titles)} images: {'; '.join(titles[:most] + more)}."
+    whole = [title.encode(errors="backslashreplace").decode() for title in titles]
+    said = [title.replace("\n", ", ") for title in whole if title]
+    alt = "; ".join([*said[:6], "and more"] if len(said) > 6 else said) or "none to show"
+    return Picture(figure, f"{len(said)} images: {alt}.", pd.DataFrame({"title": said}))

@@ -1,25 +1,33 @@
 """The pictures: drawn from the data they are saved with, in any number of classes and images."""
 
 import base64
+import csv
 import http.server
 import io
 import re
 import threading
+import warnings
 from collections.abc import Callable, Generator
 from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 from PIL import Image
 from scenery.drawing import draw_folder
 
 from helpers import plots
-from helpers.review import diagrams, figures, galleries
-from helpers.review.report import Report, browser, fetch, rounded
+from helpers.review import diagrams, figures
+from helpers.review.figures import rounded
+from helpers.review.report import Report, browser, caption, fetch, gallery, write_csv
 
 CLASSES = ["hat", "shirt", "t-shirt"]
 
@@ -91,6 +99,13 @@ def test_learning_curves_take_the_history_that_fit_returns():
     assert size(plots.learning_curves([{"epoch": 1} | row | nothing]))[0] > 500
 
 
+def test_a_grid_may_lack_an_image():
+    dark, bright = images(2)
+    picture = plots.image_grid([dark, bright, None, bright], ["a", "twin of a", "b", "of b"])
+    assert [ax.get_title() for ax in picture.figure.axes] == ["a", "twin of a", "b", "of b"]
+    assert [len(ax.images) for ax in picture.figure.axes] == [1, 1, 0, 1]
+
+
 @pytest.mark.parametrize("n", [0, 1, 7])
 def test_image_grid_shows_each_image_under_its_title(n):
     picture = plots.image_grid(images(n), [f"image {i}" for i in range(n)], columns=3)
@@ -100,25 +115,14 @@ def test_image_grid_shows_each_image_under_its_title(n):
     assert size(picture)[0] > 100
 
 
-def test_pairs_stand_side_by_side_and_may_lack_an_image():
-    dark, bright = images(2)
-    picture = galleries.image_pairs(
-        [dark, None], ["a", "b"], [bright, bright], ["twin of a", "of b"]
-    )
-    axes = picture.figure.axes
-    assert [ax.get_title() for ax in axes] == ["a", "twin of a", "b", "of b"]
-    assert [len(ax.images) for ax in axes] == [1, 1, 0, 1]
-    assert galleries.image_pairs([], [], [], []).data.empty
-
-
 def test_gallery_says_right_and_wrong_in_words_and_starts_a_row_for_each_class():
     table = predictions_of(["hat/1.jpg", "shirt/2.jpg", "shirt/3.jpg"]).table
     shown = dict(zip(table.relative_path, images(3)))
-    picture = galleries.gallery(table, shown, columns=2, by_class=True)
+    picture = gallery(table, shown, columns=2, by_class=True)
     titles = [axes.get_title() for axes in picture.figure.axes]
     assert [title != "" for title in titles] == [True, False, True, True]
     for right, row in zip(table.right, table.itertuples()):
-        assert ("✓ right" if right else "✗ wrong") in galleries.caption(row)
+        assert ("✓ right" if right else "✗ wrong") in caption(row)
     for at, path in ((0, "hat/1.jpg"), (2, "shirt/2.jpg"), (3, "shirt/3.jpg")):
         assert path in titles[at]
     assert picture.data.relative_path.tolist() == table.relative_path.tolist()
@@ -150,11 +154,11 @@ def every_picture() -> list[plots.Picture]:
     ]
 
 
-def test_pictures_leave_the_readers_own_style_as_it_was(tmp_path):
+def test_pictures_leave_the_readers_own_style_as_it_was():
     plt.close(plt.figure())  # matplotlib chooses its backend with the first figure
     before = plt.rcParams.copy()
     for picture in every_picture():
-        picture.save(tmp_path, "picture")
+        picture.png()
     assert plt.rcParams.copy() == before
 
 
@@ -265,3 +269,102 @@ def test_a_name_is_drawn_as_it_is(name):
     if "$" in name:  # each dollar takes its place
         plain = plots.image_grid([None], [name.replace("$", "")])
         assert picture.png() != plain.png()
+
+
+# as a folder may be called
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=12)
+
+
+def hard_names(test: Callable) -> Callable:
+    """The test with names of users that mean something to some reader of text."""
+    for name in ("A$$AP", "=cmd|'/c calc'!A1", "a\nb", 'say "hi"', "<script>", "服😀"):
+        test = example(name)(test)
+    return settings(max_examples=25)(given(NAMES)(test))
+
+
+@hard_names
+def test_any_name_is_drawn_without_a_warning_and_kept_in_the_alt_text(name):
+    counts = pd.DataFrame([[3]], [name], [name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        grid = plots.image_grid([None], [name])
+        assert grid.png() and diagrams.confusion_matrix(counts, "hard names").png()
+    assert grid.alt == f"1 images: {name.replace(chr(10), ', ')}."
+
+
+def test_a_byte_that_is_no_utf8_does_not_stop_a_picture():
+    picture = plots.image_grid([None], ["caf\udce9"])  # as Python has a Latin-1 name of a file
+    assert picture.png() and picture.alt == "1 images: caf\\udce9."
+
+
+def test_what_no_font_has_is_drawn_as_its_code_point():
+    with plots.in_style():
+        drawn = plots.drawable(["hat ß \U0010fffd\udce9", "two\nlines"])
+    assert drawn == ["hat ß \\U0010fffd\\udce9", "two\nlines"]
+
+
+@hard_names
+def test_a_csv_gives_any_name_back_and_holds_no_formula(name):
+    table = pd.DataFrame({"n": [-1.5, 2], name: [name, "plain"]})
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "table.csv"
+        write_csv(table, path)
+        read = pd.read_csv(path, keep_default_na=False, dtype={1: str})
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+    assert str(read.iloc[0, 1]) in (name, f"'{name}")
+    assert read.n.tolist() == [-1.5, 2] and read.shape == (2, 2)
+    texts = [rows[0][1], rows[1][1]]
+    assert not [text for text in texts if text[:1] in "=+-@\t\r＝＋－＠"]
+
+
+class Texts(HTMLParser):
+    """The tags of a page, and the texts of its cells, paragraphs and title."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.texts: list[str] = [""]
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        self.texts.append(dict(attrs).get("alt") or "")
+
+    def handle_data(self, data: str) -> None:
+        self.texts[-1] += data
+
+
+@hard_names
+def test_a_report_shows_any_name_and_none_becomes_markup(name):
+    pages = []
+    for word in (name, "plain"):
+        with TemporaryDirectory() as folder:
+            report = Report(Path(folder), word)
+            report.add("table", pd.DataFrame({word: [word], "n": [1]}), word)
+            report.add("picture", plots.image_grid([None], [word]))
+            text = report.write().read_bytes().decode()
+            pages.append(Texts(text))
+    assert pages[0].tags == pages[1].tags
+    # title, heading, cell, sentence; the name of a column and an alt text have no newline
+    assert sum(name.strip() in text for text in pages[0].texts) >= 4
+
+
+def test_classes_may_be_named_like_the_columns_of_a_table():
+    names = ["label", "any", "None", "n", "type"]
+    predictions = predictions_of([f"{name}/1.jpg" for name in names], names)
+    counts = figures.confusion(predictions)
+    assert diagrams.confusion_matrix(counts).data.shape == (5, 6)
+    assert len(figures.by_class(counts, pd.DataFrame({"relative_path": []}))) == 5
+
+
+def test_three_hundred_classes_and_some_that_only_test_has_make_pictures_that_can_be_opened():
+    classes = [f"class number {i}" for i in range(300)]
+    paths = [f"{name}/{i}.jpg" for i in range(2) for name in [*classes[:298], "new", "newer"]]
+    predictions = predictions_of(paths, classes)
+    matrix = diagrams.confusion_matrix(figures.confusion(predictions))
+    assert matrix.data.shape == (302, 303) and max(size(matrix)) < 5_000
+    few = figures.few_of_each(predictions.table, 2)
+    shown = gallery(few, {}, 2, by_class=True)
+    assert few.label.nunique() == 40 and max(size(shown)) < 20_000

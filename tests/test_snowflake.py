@@ -11,7 +11,7 @@ from snowflake.connector.errors import ProgrammingError
 
 from helpers import folders
 from helpers.config import PROJECT_ROOT
-from helpers.review.report import signing_anew
+from helpers.review.report import sign_anew
 from helpers.snowflake import listing, login, stage
 from helpers.snowflake.connection import connect, describe, execute, query
 from helpers.snowflake.listing import count_images, list_files, list_images, sign_urls
@@ -199,12 +199,12 @@ def test_recipe_names_what_exists():
     assert {variable["location"] for variable in variables} <= known
 
 
-def test_signing_anew_outlives_the_connection(loaded):
+def test_a_url_can_be_signed_when_the_connection_is_closed(loaded):
     connection, _ = loaded
     path = list_files(connection, "clothing_test", "relative_path", "clothing_dataset")[0][0]
-    sign = signing_anew(connection, "clothing_dataset")
     connection.close()
-    with urllib.request.urlopen(sign([path])[0]) as response:
+    (url,) = sign_anew("local", "SNOWFLAKE_TESTS", "clothing_dataset", [path])
+    with urllib.request.urlopen(url) as response:
         assert response.status == 200
 
 

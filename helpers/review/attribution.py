@@ -18,10 +18,7 @@ def grad_cam(model: Classifier, image: Tensor, class_name: str) -> Tensor:
 
     Selvaraju et al. 2017.
     """
-    mean = model.get_buffer("mean")
-    std = model.get_buffer("std")
-    pixels = model.prepare(image)[None].to(mean.device)  # (1, 3, S, S) uint8
-    x = (pixels.float() - mean) / std  # as the model's own forward does
+    x = model.normalise(model.prepare(image)[None].to(model.mean.device))  # (1, 3, S, S)
     layer = LayerGradCam(model.net, last_map(model.net, x))
     heat = layer.attribute(x, model.card.classes.index(class_name), relu_attributions=True)
     heat = LayerAttribution.interpolate(heat.detach(), x.shape[-2:], "bilinear")  # (1, 1, S, S)

@@ -1,27 +1,33 @@
 """Diagrams of a run: where it errs, what its confidences are worth, and what abstaining gains."""
 
-import matplotlib.pyplot as plt
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
-from helpers.plots import LIGHT, NARROW, RIGHT, STYLE, WIDE, WRONG, Picture, axes_grid
+from helpers.plots import LIGHT, NARROW, RIGHT, WIDE, WRONG, Picture, axes_grid, drawable, in_style
 from helpers.review.figures import Predictions, calibration_bins, calibration_error, threshold_for
 
+LARGEST = 27.5  # inches of a matrix: that of 50 classes, and of all that have more
 
-@plt.style.context(STYLE)
+
+@in_style()
 def confusion_matrix(counts: pd.DataFrame, title: str = "") -> Picture:
     """Shares of each true class (rows, summing to 1) by predicted class, the counts written in."""
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
     rows, columns = counts.shape
-    width = max(NARROW, 2.6 + 0.55 * columns)
-    height = max(3.2, 1.8 + 0.5 * rows)
+    cell = min(0.55, LARGEST / columns)  # inches; of many classes, the names shrink with it
+    width = max(NARROW, 2.6 + cell * columns)
+    height = max(3.2, 1.8 + cell * rows / 1.1)
     figure, ((ax,),) = axes_grid(1, 1, width, height)
     image = ax.imshow(shares, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    ax.set_xticks(range(columns), counts.columns, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(rows), counts.index)
-    ax.set(xlabel="predicted class", ylabel="true class", title=title)
+    names = {"fontsize": min(12, 60 * cell)}
+    across = _named(counts.columns)
+    ax.set_xticks(range(columns), across, rotation=45, ha="right", rotation_mode="anchor", **names)
+    ax.set_yticks(range(rows), _named(counts.index), **names)
+    ax.set(xlabel="predicted class", ylabel="true class", title=drawable([title])[0])
     ax.spines[:].set_visible(False)
-    centred = {"ha": "center", "va": "center", "fontsize": 11}
+    centred = {"ha": "center", "va": "center", "fontsize": min(11, 30 * cell)}
     for row, column in np.argwhere(counts.to_numpy() > 0):
         colour = "black" if shares[row, column] > 0.55 else "white"
         ax.text(column, row, counts.iat[row, column], color=colour, **centred)
@@ -29,10 +35,15 @@ def confusion_matrix(counts: pd.DataFrame, title: str = "") -> Picture:
     hits = sum(counts.at[name, name] for name in counts.index if name in counts.columns)
     n = int(counts.to_numpy().sum())
     alt = f"Confusion matrix of {n} images, {hits} of them on the diagonal."
-    return Picture(figure, alt, counts.rename_axis("label").reset_index())
+    return Picture(figure, alt, counts.rename_axis("label").reset_index(allow_duplicates=True))
 
 
-@plt.style.context(STYLE)
+def _named(classes: Iterable[str]) -> list[str]:
+    """Drawable, and not so long that they leave no room for the matrix."""
+    return [f"{name[:30]}…" if len(name) > 31 else name for name in drawable(classes)]
+
+
+@in_style()
 def reliability(predictions: Predictions) -> Picture:
     """Accuracy by confidence, before and after temperature scaling, with 95 % intervals."""
     figure, (axes,) = axes_grid(1, 2, WIDE, 4.6)
@@ -47,7 +58,13 @@ def reliability(predictions: Predictions) -> Picture:
         confidence = predictions.probabilities(temperature).max(axis=1, initial=0)
         bins = calibration_bins(confidence, right)
         ece = calibration_error(confidence, right)[0] if len(right) else float("nan")
-        _plot_bins(ax, bins)
+        below = (bins.accuracy - bins.low).clip(lower=0)  # rounding makes -1e-17 of 0
+        above = (bins.high - bins.accuracy).clip(lower=0)
+        points = {"fmt": "o", "color": RIGHT, "capsize": 3, "label": "accuracy, 95 % interval"}
+        ax.plot([0, 1], [0, 1], "--", color=LIGHT, label="perfectly calibrated")
+        ax.errorbar(bins.confidence, bins.accuracy, (below, above), **points)
+        ax.set(xlabel="mean confidence of a bin", ylabel="accuracy")
+        ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         ax.set_title(f"{name}\ncalibration error {ece:.3f}, n = {len(right)}")
         tables.append(bins.assign(scaling=name, ece=ece))
         errors.append(f"{ece:.3f} {name}")
@@ -56,25 +73,7 @@ def reliability(predictions: Predictions) -> Picture:
     return Picture(figure, alt, pd.concat(tables))
 
 
-def _plot_bins(ax: plt.Axes, bins: pd.DataFrame) -> None:
-    """Points with error bars beside the diagonal; bins: as `calibration_bins` returns them."""
-    below = (bins.accuracy - bins.low).clip(lower=0)  # rounding makes -1e-17 of 0
-    above = (bins.high - bins.accuracy).clip(lower=0)
-    ax.plot([0, 1], [0, 1], "--", color=LIGHT, label="perfectly calibrated")
-    ax.errorbar(
-        bins.confidence,
-        bins.accuracy,
-        (below, above),
-        fmt="o",
-        color=RIGHT,
-        capsize=3,
-        label="accuracy, 95 % interval",
-    )
-    ax.set(xlabel="mean confidence of a bin", ylabel="accuracy")
-    ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-
-
-@plt.style.context(STYLE)
+@in_style()
 def coverage_curve(curve: pd.DataFrame, target: float = 0.95) -> Picture:
     """Accuracy on the most confident share of the images, and where it reaches `target`."""
     figure, ((ax,),) = axes_grid(1, 1, NARROW, 4)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import pairwise_distances_argmin_min
 
 from helpers import config
 
 MAX_DISTANCE = 4  # bits of 64 that may differ; two pictures that are only alike differ in 6 or more
-AT_ONCE = 16  # hashes compared with all others; their distances stay within the processor's cache
 COLUMNS = ["relative_path", "label", "phash"]
 
 
@@ -21,7 +21,7 @@ def load_hashes(digest: str) -> pd.DataFrame:
     """What `keep_hashes` wrote for the training data with this digest; empty if it did not."""
     for path in (config.hashes_file(digest), provided_hashes(digest)):
         if path.exists():
-            return pd.read_csv(path, dtype=str)
+            return pd.read_csv(path, dtype=str, keep_default_na=False)
     return pd.DataFrame(columns=COLUMNS)
 
 
@@ -31,33 +31,25 @@ def near_duplicates(
     """The table's images that a training image resembles, nearest first.
 
     Each with that image (training_path, training_label) and the distance in bits.
-    100,000 by 100,000 hashes take some 10 s.
+    100,000 by 100,000 hashes take less than a minute.
     """
-    own, row_of = np.unique(_bits(table.phash), return_inverse=True)
-    others, first = np.unique(_bits(training.phash), return_index=True)
-    if not len(own) or not len(others):
+    if table.empty or training.empty:
         return table.head(0).assign(training_path="", training_label="", distance=0)
-    nearest, distance = _nearest(own, others)
-    match = training.iloc[first[nearest[row_of]]]
+    training = training.sort_values("phash", kind="stable")  # of equally near ones, the least
+    # between corners of a cube, the squared distance is the number of bits that differ
+    nearest, distance = pairwise_distances_argmin_min(
+        _bits(table.phash), _bits(training.phash), metric="sqeuclidean"
+    )
+    match = training.iloc[nearest]
     found = table.assign(
         training_path=match.relative_path.to_numpy(),
         training_label=match.label.to_numpy(),
-        distance=distance[row_of],
+        distance=distance.astype(int),
     )
     return found[found.distance <= max_distance].sort_values("distance", kind="stable")
 
 
-def _nearest(hashes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) index of the hash in `others` that differs least from each of N hashes, (N,) in bits."""
-    indices = []
-    distances = []
-    for start in range(0, len(hashes), AT_ONCE):
-        few = hashes[start : start + AT_ONCE, None]
-        differing = np.bitwise_count(few ^ others)  # (AT_ONCE, number of others)
-        indices.append(differing.argmin(axis=1))
-        distances.append(differing.min(axis=1))
-    return np.concatenate(indices), np.concatenate(distances)
-
-
 def _bits(hexadecimal: pd.Series) -> np.ndarray:
-    return np.array([int(digits, 16) for digits in hexadecimal], dtype=np.uint64)
+    """(N, 64) of 0 and 1."""
+    packed = np.frombuffer(bytes.fromhex("".join(hexadecimal)), np.uint8)
+    return np.unpackbits(packed).reshape(-1, 64).astype(np.float32)

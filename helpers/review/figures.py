@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from helpers.records import FAILURE, PREDICTION, on_disk
 
 N_BINS = 15  # of the calibration error
 N_RESAMPLES = 1000
+MAX_ROWS = 40  # classes in a gallery, which is an image file of limited height
 MAX_POINTS = 2000  # of a coverage curve
 COLUMNS = ["relative_path", "label", "type", "confidence", "phash"]  # of PREDICTION
 METRICS = ("accuracy", "accuracy_95", "top3", "macro_f1", "ece", "ece_95", "recall")
@@ -80,10 +80,7 @@ def metrics(probabilities: np.ndarray, labels: ArrayLike, classes: list[str]) ->
     right = order[:, 0] == labels
     in_top3 = (order[:, :3] == labels[:, None]).any(axis=1)
     ece, ece_95 = calibration_error(probabilities.max(axis=1), right)
-    recall = {}
-    for index, name in enumerate(classes):
-        hits = right[labels == index]
-        recall[name] = float(hits.mean()) if len(hits) else None
+    found = pd.Series(right).groupby(labels).mean().to_dict()
     return {
         "n": n,
         "accuracy": float(right.mean()),
@@ -92,7 +89,7 @@ def metrics(probabilities: np.ndarray, labels: ArrayLike, classes: list[str]) ->
         "macro_f1": float(f1_score(labels, order[:, 0], average="macro", zero_division=0)),
         "ece": ece,
         "ece_95": ece_95,
-        "recall": recall,
+        "recall": {name: found.get(index) for index, name in enumerate(classes)},
     }
 
 
@@ -106,11 +103,6 @@ def interval(hits: int, n: int) -> list[float]:
         return [0.0, 1.0]
     low, high = binomtest(hits, n).proportion_ci(method="wilson")
     return [float(low), float(high)]
-
-
-def _intervals(hits: Iterable[int], n: Iterable[int]) -> np.ndarray:
-    """(K, 2): the low and the high end of K intervals."""
-    return np.array([interval(*counts) for counts in zip(hits, n)]).reshape(-1, 2)
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> tuple[float, float]:
@@ -142,18 +134,27 @@ def calibration_bins(confidence: np.ndarray, right: np.ndarray) -> pd.DataFrame:
     bins = groups.agg(
         confidence=("confidence", "mean"), accuracy=("right", "mean"), n=("right", "size")
     )
-    limits = _intervals(groups.right.sum(), bins.n)
-    return bins.assign(low=limits[:, 0], high=limits[:, 1])
+    limits = list(map(interval, groups.right.sum(), bins.n))
+    return bins.join(pd.DataFrame(limits, bins.index, ["low", "high"], float))
 
 
 def headline(predictions: Predictions, failures: pd.DataFrame) -> dict:
     """`metrics` of a run with its failures, and as a baseline the guess of the commonest class."""
     result = metrics(predictions.probabilities(), predictions.labels, predictions.classes)
     shares = predictions.table.label.value_counts(normalize=True)
-    baseline = None
-    if len(shares):
-        baseline = {"class": shares.index[0], "accuracy": float(shares.iloc[0])}
-    return result | {"failures": len(failures), "baseline": baseline}
+    commonest = [{"class": name, "accuracy": share} for name, share in shares.items()]
+    return result | {"failures": len(failures), "baseline": next(iter(commonest), None)}
+
+
+def rounded(result: dict) -> pd.DataFrame:
+    """A row a figure, with its value as text: each number in it to three digits.
+
+    >>> rounded({"n": 20, "accuracy_95": [0.58397, 0.91933]}).value.tolist()
+    ['20', '[0.584, 0.919]']
+    """
+    few_digits = json.loads(json.dumps(result), parse_float=lambda text: round(float(text), 3))
+    values = map(str, few_digits.values())
+    return pd.DataFrame({"figure": list(result), "value": list(values)})
 
 
 def confusion(predictions: Predictions) -> pd.DataFrame:
@@ -172,18 +173,19 @@ def by_class(counts: pd.DataFrame, failures: pd.DataFrame) -> pd.DataFrame:
     hits = np.diag(counts)
     n = counts.sum(axis=1)
     called = counts.sum(axis=0)
-    limits = _intervals(hits, n)
+    low, high = np.transpose(list(map(interval, hits, n)))
     failed = failures.relative_path.map(lambda path: PurePosixPath(path).parent.name).value_counts()
-    table = {
-        "n": n,
-        "recall": hits / n,
-        "recall_low": limits[:, 0],
-        "recall_high": limits[:, 1],
-        "precision": hits / called,
-        "f1": 2 * hits / (n + called),
-        "failures": failed.reindex(counts.index, fill_value=0),
-    }
-    return pd.DataFrame(table)
+    return pd.DataFrame(
+        {
+            "n": n,
+            "recall": hits / n,
+            "recall_low": low,
+            "recall_high": high,
+            "precision": hits / called,
+            "f1": 2 * hits / (n + called),
+            "failures": failed.reindex(counts.index, fill_value=0),
+        }
+    )
 
 
 def most_confused(counts: pd.DataFrame, n: int = 5) -> list[str]:
@@ -198,6 +200,12 @@ def most_confused(counts: pd.DataFrame, n: int = 5) -> list[str]:
         f"{times} of {counts.loc[label].sum()} images of {label} were called {called}."
         for (label, called), times in pairs.items()
     ]
+
+
+def few_of_each(table: pd.DataFrame, n: int, classes: int = MAX_ROWS) -> pd.DataFrame:
+    """The first n rows of each label, of the first `classes` labels: more fill no picture."""
+    shown = table.label.isin(table.label.unique()[:classes])
+    return table[shown].groupby("label").head(n)
 
 
 def coverage(table: pd.DataFrame) -> pd.DataFrame:
@@ -216,8 +224,7 @@ def coverage(table: pd.DataFrame) -> pd.DataFrame:
     )
     # images of equal confidence are answered together
     curve = curve.drop_duplicates("threshold", keep="last")
-    step = max(1, math.ceil(len(curve) / MAX_POINTS))
-    return curve.iloc[::step]
+    return curve.iloc[:: max(1, math.ceil(len(curve) / MAX_POINTS))]
 
 
 def threshold_for(curve: pd.DataFrame, accuracy: float = 0.95) -> tuple[pd.Series | None, str]:

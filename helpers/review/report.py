@@ -1,8 +1,9 @@
 """What a review shows and leaves behind: images, files in runs/<run>/review/, and a browser."""
 
 import base64
+import csv
 import html
-import math
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,19 +12,18 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 from IPython.display import display
-from snowflake.connector import SnowflakeConnection
 from torch import Tensor
 
 from helpers.files import written_whole
 from helpers.images import Downloader, ImageError, decode, shrink
-from helpers.plots import Picture
-from helpers.review.galleries import gallery
-from helpers.snowflake.connection import backend_of, connect
+from helpers.plots import Picture, image_grid
+from helpers.snowflake.connection import connect
 from helpers.snowflake.listing import sign_urls
 
 SIDE = 320  # pixels that a shown image keeps
 THREADS = 8  # downloads at a time
-ANY = "any"  # class, in the browser
+# what makes a spreadsheet compute a cell, as ASCII and in full width
+FORMULA = r"^(?=[=+\-@\t\r＝＋－＠])"
 HEAD = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>{0}</title>'
     "<style>body{{font:16px sans-serif;max-width:70em;margin:auto}}"
@@ -38,14 +38,11 @@ def fetch(sign: Callable[[list[str]], list[str]], paths: Iterable[str]) -> dict[
     Images that cannot be read are left out.
     """
     paths = list(dict.fromkeys(paths))
-    if not paths:
-        return {}
     download = Downloader()
 
     def read(url: str) -> Tensor | None:
         try:
-            data, _ = download(url)
-            return shrink(decode(data), SIDE)
+            return shrink(decode(download(url)[0]), SIDE)
         except ImageError:  # shown as a gap
             return None
 
@@ -54,46 +51,59 @@ def fetch(sign: Callable[[list[str]], list[str]], paths: Iterable[str]) -> dict[
     return {path: image for path, image in zip(paths, images) if image is not None}
 
 
-def _element(picture: Picture) -> str:
-    """An image element that holds the picture itself."""
-    source = "data:image/png;base64," + base64.b64encode(picture.png()).decode()
-    return f'<img src="{source}" alt="{html.escape(picture.alt)}" style="max-width:100%">'
+def sign_anew(backend: str, database: str, stage: str, paths: list[str]) -> list[str]:
+    """Signed URLs by a connection of their own, when the notebook's is closed."""
+    with connect(backend, database) as own:
+        return sign_urls(own, stage, paths)
 
 
-def signing_anew(connection: SnowflakeConnection, stage: str) -> Callable[[list[str]], list[str]]:
-    """Paths to signed URLs, on a connection like this one that is opened for each call.
+def caption(row: Any) -> str:
+    """Right or wrong, confidence, predicted and true class, and the end of the path, a line each.
 
-    So it goes on working when the notebook's own connection is closed.
+    row: of a table of predictions, as its `itertuples` gives it.
     """
-    backend = backend_of(connection)
-    database = connection.database or ""
+    verdict = "✓ right" if row.right else "✗ wrong"
+    return (
+        f"{verdict}, {row.confidence:.2f}\n"
+        f"predicted {row.type}\n"
+        f"true {row.label}\n"
+        f"…{row.relative_path[-18:]}"
+    )
 
-    def sign(paths: list[str]) -> list[str]:
-        with connect(backend, database) as own:
-            return sign_urls(own, stage, paths)
 
-    return sign
+def gallery(
+    table: pd.DataFrame, images: dict[str, Tensor], columns: int = 4, by_class: bool = False
+) -> Picture:
+    """The table's images (by relative_path in `images`) under their captions.
 
-
-def rounded(figures: dict) -> pd.DataFrame:
-    """A row a figure, with its value as text: each number in it to three digits.
-
-    >>> rounded({"n": 20, "accuracy_95": [0.58397, 0.91933]}).value.tolist()
-    ['20', '[0.584, 0.919]']
+    by_class starts a row for each label, with at most `columns` of its images.
     """
-    values = [str(_round(value)) for value in figures.values()]
-    return pd.DataFrame({"figure": list(figures), "value": values})
+    rows: list[Any] = list(table.itertuples())
+    if by_class:
+        table = table.groupby("label").head(columns).sort_values("label", kind="stable")
+        rows = []
+        for _, group in table.groupby("label"):
+            gaps = [None] * (columns - len(group))
+            rows += [*group.itertuples(), *gaps]
+    picture = image_grid(
+        [images.get(row.relative_path) if row else None for row in rows],
+        [caption(row) if row else "" for row in rows],
+        [bool(row and row.right) for row in rows],
+        columns,
+    )
+    return Picture(picture.figure, picture.alt, table.drop(columns="phash"))
 
 
-def _round(value: Any) -> Any:
-    """Three digits for each float, however deep it lies in lists and dicts."""
-    if isinstance(value, float):
-        return round(value, 3)
-    if isinstance(value, list):
-        return [_round(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _round(item) for name, item in value.items()}
-    return value
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """The table for pandas and for spreadsheets, whole or not at all.
+
+    A text or name of a column that a spreadsheet would compute has an apostrophe before it.
+    """
+    safe = table.replace(FORMULA, "'", regex=True)
+    names = [re.sub(FORMULA, "'", name) for name in table]
+    with written_whole(path) as unfinished:
+        # quoted, a text may hold a lone carriage return
+        safe.to_csv(unfinished, index=False, header=names, quoting=csv.QUOTE_NONNUMERIC)
 
 
 class Report:
@@ -102,7 +112,6 @@ class Report:
     def __init__(self, folder: Path, title: str):
         self.folder = folder
         self.parts = [HEAD.format(html.escape(title))]
-        folder.mkdir(parents=True, exist_ok=True)
 
     def add(
         self, name: str, shown: Picture | pd.DataFrame | None, *sentences: str
@@ -111,12 +120,19 @@ class Report:
 
         Returns what it was given, for the notebook to show; None where there is nothing to show.
         """
-        self.parts.append(f"<h2>{html.escape(name.replace('_', ' ').capitalize())}</h2>")
+        self.parts.append(f"<h2>{name.replace('_', ' ').capitalize()}</h2>")
         if isinstance(shown, Picture):
-            self.parts.append(_element(shown.save(self.folder, name)))
+            png = shown.png()
+            with written_whole(self.folder / f"{name}.png") as unfinished:
+                unfinished.write_bytes(png)
+            write_csv(shown.data, self.folder / f"{name}.csv")
+            source = base64.b64encode(png).decode()
+            self.parts.append(
+                f'<img src="data:image/png;base64,{source}" alt="{html.escape(shown.alt)}" '
+                'style="max-width:100%">'
+            )
         elif shown is not None:
-            with written_whole(self.folder / f"{name}.csv") as unfinished:
-                shown.to_csv(unfinished, index=False)
+            write_csv(shown, self.folder / f"{name}.csv")
             digits = "{:.3f}".format
             self.parts.append(shown.to_html(border=0, index=False, float_format=digits, na_rep="–"))
         self.parts += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences]
@@ -126,7 +142,7 @@ class Report:
         """The report as one file without links, so that it can be sent as it is."""
         path = self.folder / "report.html"
         with written_whole(path) as unfinished:
-            unfinished.write_text("\n".join(self.parts), encoding="utf-8")
+            unfinished.write_text("\n".join(self.parts), "utf-8", "backslashreplace")
         return path
 
 
@@ -138,25 +154,23 @@ def browser(
     Fetches only what it shows; the surest predictions come first.
     """
     table = table.sort_values("confidence", ascending=False)
-    names = [ANY, *sorted({*table.label, *table.type})]
-    label = widgets.Dropdown(options=names, description="true class")
-    called = widgets.Dropdown(options=names, description="predicted")
+    names = sorted({*table.label, *table.type})
+    options = [("any", None), *((name, name) for name in names)]  # a class may be named "any"
+    label = widgets.Dropdown(options=options, description="true class")
+    called = widgets.Dropdown(options=options, description="predicted")
     confidence = widgets.FloatRangeSlider(
         value=(0, 1), min=0, max=1, step=0.01, description="confidence"
     )
     page = widgets.BoundedIntText(1, min=1, max=1, description="page")
-    count = widgets.Label()
+    count = widgets.HTML()  # a Label would take what is between dollars for a formula
 
     def picture() -> Picture:
         rows = table[table.confidence.between(*confidence.value)]
-        if label.value != ANY:
-            rows = rows[rows.label == label.value]
-        if called.value != ANY:
-            rows = rows[rows.type == called.value]
-        page.max = max(1, math.ceil(len(rows) / per_page))  # brings page.value back into range
+        rows = rows[rows.label.isin(names if label.value is None else [label.value])]
+        rows = rows[rows.type.isin(names if called.value is None else [called.value])]
+        page.max = max(1, -(-len(rows) // per_page))  # brings page.value back into range
         count.value = f"of {page.max}; {len(rows)} images"
-        start = (page.value - 1) * per_page
-        rows = rows.iloc[start : start + per_page]
+        rows = rows.iloc[(page.value - 1) * per_page :].head(per_page)
         return gallery(rows, fetch(sign, rows.relative_path), columns=6)
 
     def show(_: dict) -> None:
@@ -164,7 +178,7 @@ def browser(
         try:
             handle.update(picture())
         except Exception as error:  # what is raised here would be in a log that nobody sees
-            count.value = f"cannot be shown: {error}"
+            count.value = html.escape(f"cannot be shown: {error}")
 
     handle = display(picture(), display_id=True)
     for control in (label, called, confidence, page):

@@ -83,9 +83,8 @@ def evidence_in_heat(story: Story, told: list[Tensor], right: list[Tensor]) -> t
     p = mannwhitneyu(told_shares, right_shares).pvalue
     told_median = float(np.median(told_shares))
     right_median = float(np.median(right_shares))
-    sign = 0
-    if p < 0.05:
-        sign = 1 if (told_median > right_median) == story.more else -1
+    as_told = (told_median > right_median) == story.more
+    sign = (1 if as_told else -1) if p < 0.05 else 0
     return sign, (
         f"Share of the heat in the {story.region}: "
         f"median {told_median:.2f} in {len(told)} such mistakes, "
@@ -119,8 +118,5 @@ def verdict(signs: Iterable[int]) -> str:
     'does not settle it'
     """
     signs = list(signs)
-    if min(signs) > 0:
-        return VERDICTS[1]
-    if min(signs) < 0 and max(signs) <= 0:
-        return VERDICTS[-1]
-    return VERDICTS[0]
+    none_for = min(signs) if max(signs) <= 0 else 0
+    return VERDICTS[1 if min(signs) > 0 else none_for]
