@@ -16,7 +16,17 @@ def choose(data_digest: str, classes: list[str], named: str = "") -> Path:
     refused.
     """
     if named:
-        return _named(named, data_digest, classes)
+        path = config.PROJECT_ROOT / named
+        card = read_card(path)
+        if sorted(card.classes) != sorted(classes):
+            raise ValueError(
+                f"Model {path} knows the classes {card.classes}, the images have {sorted(classes)}."
+            )
+        if card.data_digest != data_digest:
+            warnings.warn(
+                f"Model {path} was trained on another data set, {card.data_set}.", stacklevel=2
+            )
+        return path
     trained = config.trained_model()
     provided = config.PROJECT_ROOT / "model"
     paths = {path for folder in (trained.parent, provided) for path in folder.glob("*.pt")}
@@ -40,17 +50,3 @@ def with_model(run: runs.Run, digest: str) -> runs.Run:
     if run.model_digest in ("", digest):
         return replace(run, model_digest=digest).save()
     return replace(run, name=runs.new_name(), model_digest=digest).save()
-
-
-def _named(named: str, data_digest: str, classes: list[str]) -> Path:
-    path = config.PROJECT_ROOT / named
-    card = read_card(path)
-    if sorted(card.classes) != sorted(classes):
-        raise ValueError(
-            f"Model {path} knows the classes {card.classes}, the images have {sorted(classes)}."
-        )
-    if card.data_digest != data_digest:
-        warnings.warn(
-            f"Model {path} was trained on another data set, {card.data_set}.", stacklevel=3
-        )
-    return path

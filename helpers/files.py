@@ -41,9 +41,11 @@ def owned(path: Path, remedy: str) -> Generator[None, None, None]:
 
     Raises BlockingIOError if another process, or another call in this one, has it.
     """
+    lock = path.with_name(f".{path.name}.lock")
     try:
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+        with FileLock(lock, timeout=0):
             yield
+            lock.unlink(missing_ok=True)  # while it is held: whoever has it open tries anew
     except Timeout:
         raise BlockingIOError(f"{path} is in use by another process. {remedy}") from None
 

@@ -128,8 +128,9 @@ def read_checkpoint(source: Path | str | bytes) -> dict:
     name = str(source) if is_path else "of these bytes"
     try:
         # mapped: who wants only the card does not read the weights
-        file = source if is_path else io.BytesIO(source)
-        content = torch.load(file, "cpu", weights_only=True, mmap=is_path)
+        content = torch.load(
+            source if is_path else io.BytesIO(source), "cpu", weights_only=True, mmap=is_path
+        )
     except FileNotFoundError:
         raise FileNotFoundError(
             f"Model file {name} does not exist. Run notebook 02_train_model first."
@@ -165,15 +166,11 @@ def load(source: Path | str | bytes, device: str | torch.device = "cpu") -> Clas
     """
     content = read_checkpoint(source)
     card = content["card"]
-    state = {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in content["state_dict"].items()
-    }
     try:
         net = _unfilled(card)
-        net.load_state_dict(state, assign=True)
+        net.load_state_dict(content["state_dict"], assign=True)
         net.to(memory_format=torch.channels_last)
-        model = Classifier(net, card).to(device).eval()
+        model = Classifier(net, card).float().to(device).eval()
         with torch.inference_mode():
             logits = model(torch.full((1, 3, *[card.image_size] * 2), 127.0, device=device))
         if not logits.isfinite().all():

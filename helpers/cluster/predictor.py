@@ -8,7 +8,7 @@ import tempfile
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -99,11 +99,10 @@ class Predictor:
             self._export()
         if self.session is None:
             return self.model(images.to(self.device)).cpu()
-        parts = []
-        for part in images.split(PASS):
-            (logits,) = self.session.run(["logits"], {"images": part.numpy()})
-            parts.append(torch.from_numpy(logits))
-        return torch.cat(parts)
+        passes = [
+            self.session.run(["logits"], {"images": part.numpy()})[0] for part in images.split(PASS)
+        ]
+        return torch.cat([torch.from_numpy(logits) for logits in passes])
 
     def _export(self) -> None:
         """Tries once: a model that cannot be exported is computed in PyTorch, only more slowly."""
@@ -142,8 +141,8 @@ def _exported(model: Classifier) -> bytes:
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         # dynamo=True takes 4 to 19 s where this takes 2 to 3, and what it makes is no faster. This
         # way will be dropped one day: the two warnings that say so are not shown, any other is.
-        for known in ("You are using the legacy", "The feature will be removed"):
-            warnings.filterwarnings("ignore", known, DeprecationWarning)
+        known = "You are using the legacy|The feature will be removed"
+        warnings.filterwarnings("ignore", known, DeprecationWarning)
         torch.onnx.export(
             model,
             (example,),
@@ -161,22 +160,20 @@ def gpu_turn(device: torch.device) -> AbstractContextManager:
 
     It is that process's turn until the block ends.
     """
-    index = device.index or 0
     temporary = Path(tempfile.gettempdir())
+    name = f"gpu-{device.index or 0}"
     try:
-        shared = FileLock(_shared_folder(temporary) / f"gpu-{index}.lock", mode=0o666)
-        return shared.acquire(poll_interval=POLL_S)
+        lock = FileLock(_shared_folder(temporary) / f"{name}.lock", mode=0o666)
+        return lock.acquire(poll_interval=POLL_S)
     except OSError:  # the folder or the file is another user's, and closed
-        own = FileLock(temporary / f"gpu-{index}-of-user-{os.geteuid()}.lock")
+        own = FileLock(temporary / f"{name}-of-user-{os.geteuid()}.lock")
         return own.acquire(poll_interval=POLL_S)
 
 
 def _shared_folder(temporary: Path) -> Path:
     """Open to all, and not sticky as the temporary folder is, where a file is its owner's alone."""
     folder = temporary / TURNS
-    try:
+    with suppress(FileExistsError):
         folder.mkdir()
         folder.chmod(0o777)  # mkdir's own mode would lose the bits of the umask
-    except FileExistsError:
-        pass
     return folder

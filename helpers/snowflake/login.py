@@ -12,18 +12,19 @@ from typing import Any
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-# arguments of snowflake.connector.connect that may stand in the environment,
-# under the Snowflake CLI's names
-ARGUMENTS = (
-    *("account", "user", "password", "passcode"),
-    *("role", "warehouse", "database", "schema"),
-    *("authenticator", "private_key_file", "private_key_file_pwd"),
-    *("token", "token_file_path", "workload_identity_provider"),
-    *("oauth_client_id", "oauth_client_secret", "oauth_token_request_url"),
-    *("oauth_authorization_url", "oauth_redirect_uri", "oauth_scope"),
-    *("host", "port", "protocol"),
-)
-VARIABLES = {f"SNOWFLAKE_{argument.upper()}": argument for argument in ARGUMENTS} | {
+# variable -> the argument of snowflake.connector.connect that it sets: the Snowflake CLI's names
+VARIABLES = {
+    f"SNOWFLAKE_{argument.upper()}": argument
+    for argument in (
+        *("account", "user", "password", "passcode"),
+        *("role", "warehouse", "database", "schema"),
+        *("authenticator", "private_key_file", "private_key_file_pwd"),
+        *("token", "token_file_path", "workload_identity_provider"),
+        *("oauth_client_id", "oauth_client_secret", "oauth_token_request_url"),
+        *("oauth_authorization_url", "oauth_redirect_uri", "oauth_scope"),
+        *("host", "port", "protocol"),
+    )
+} | {
     "SNOWFLAKE_PRIVATE_KEY_PATH": "private_key_file",
     "PRIVATE_KEY_PASSPHRASE": "private_key_file_pwd",
 }
@@ -58,6 +59,11 @@ NEEDED = {
 WELCOME = {
     "WORKLOAD_IDENTITY": "token|token_file_path",
     "OAUTH_AUTHORIZATION_CODE": "oauth_client_secret",
+}
+# setting that names a file -> what to add where it cannot be read
+REMEDIES = {
+    "private_key_file": "; its pass phrase is PRIVATE_KEY_PASSPHRASE",
+    "token_file_path": "",
 }
 
 
@@ -105,11 +111,10 @@ def _settings() -> tuple[dict[str, Any], list[str]]:
 
 def _profile() -> tuple[str, dict[str, Any], list[str]]:
     """Place and content of the named or default connection, empty if there is none; problems."""
-    home = Path(os.environ.get("SNOWFLAKE_HOME") or Path.home() / ".snowflake")
-    path = home.expanduser() / "connections.toml"
+    home = os.environ.get("SNOWFLAKE_HOME") or "~/.snowflake"
+    path = Path(home, "connections.toml").expanduser()
     connections = tomllib.loads(path.read_text("utf-8-sig")) if path.exists() else {}
-    wanted = os.environ.get(CONNECTION_NAME, "")
-    name = wanted or "default"
+    name = os.environ.get(CONNECTION_NAME) or "default"
     if name in connections:
         _warn_if_open(path)
         settings = {ALIASES.get(key, key): value for key, value in connections[name].items()}
@@ -118,16 +123,15 @@ def _profile() -> tuple[str, dict[str, Any], list[str]]:
         f"{CONNECTION_NAME} is {name}, but {path} has "
         f"{', '.join(connections) or 'nothing'}: correct or unset it"
     )
-    return "", {}, [problem] if wanted else []
+    return "", {}, [problem] if os.environ.get(CONNECTION_NAME) else []
 
 
 def _authenticator(settings: dict[str, Any]) -> str:
     """The one that is named, or that the credentials imply."""
-    named = str(settings.get("authenticator", ""))
-    if named.lower().startswith("https://"):  # an Okta address, whose case counts
-        return named
     implied = (meant for name, meant in IMPLIED.items() if settings.get(name))
-    return named.upper() or next(implied, "SNOWFLAKE_JWT")
+    named = str(settings.get("authenticator") or next(implied, "SNOWFLAKE_JWT"))
+    # of an Okta address the case counts
+    return named if named.lower().startswith("https://") else named.upper()
 
 
 def _problems(settings: dict[str, Any]) -> list[str]:
@@ -171,12 +175,7 @@ def _variable(name: str) -> str:
 def _read_files(settings: dict[str, Any]) -> list[str]:
     """Put the token's text in place of its file's path, and try to open the key; problems."""
     problems = []
-    for name, remedy in (
-        ("private_key_file", "; its pass phrase is PRIVATE_KEY_PASSPHRASE"),
-        ("token_file_path", ""),
-    ):
-        if not settings.get(name):
-            continue
+    for name in filter(settings.get, REMEDIES):
         path = Path(settings[name]).expanduser()
         try:
             data = path.read_bytes()
@@ -191,7 +190,7 @@ def _read_files(settings: dict[str, Any]) -> list[str]:
         except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
             # without the number and the links in parentheses that may follow
             reason = getattr(error, "strerror", None) or str(error).partition("(")[0].strip(" .")
-            problems.append(f"{_variable(name)} is {path}: {reason}{remedy}")
+            problems.append(f"{_variable(name)} is {path}: {reason}{REMEDIES[name]}")
     return problems
 
 

@@ -17,12 +17,13 @@ def keep_hashes(data: LabelledImages, path: Path | None = None) -> Path:
     path: if not `config.hashes_file` of the data. A file that is there already stays.
     """
     path = path or config.hashes_file(data_digest(data.sizes))
-    if path.exists():
-        return path
-    hashes = data.map(lambda index: perceptual_hash(data.load(index)), list(range(len(data))))
-    rows = ((data.paths[index], data.classes[data.labels[index]], phash) for index, phash in hashes)
-    with written_whole(path) as unfinished:
-        pd.DataFrame(rows, columns=["relative_path", "label", "phash"]).to_csv(
-            unfinished, index=False
+    if not path.exists():
+        hashes = data.map(lambda index: perceptual_hash(data.load(index)), list(range(len(data))))
+        rows = (
+            (data.paths[index], data.classes[data.labels[index]], phash) for index, phash in hashes
         )
+        with written_whole(path) as unfinished:
+            pd.DataFrame(rows, columns=["relative_path", "label", "phash"]).to_csv(
+                unfinished, index=False
+            )
     return path

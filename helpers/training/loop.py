@@ -1,6 +1,5 @@
 """Train a classifier: a pure function of data, parameters and seed, that survives a kill."""
 
-import csv
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from helpers import networks
-from helpers.files import written_whole
+from helpers.files import owned, written_whole
+from helpers.images import ImageError
 from helpers.labels import data_digest
 from helpers.model import Classifier, ModelCard, device_named, save
 from helpers.parameters import checked
@@ -101,20 +101,22 @@ def fit(
     report: called before the first step, after each, and after each epoch. Returns the history, one
     dict an epoch, also written beside the checkpoint as CSV. Until the training is finished `path`
     stays what it was. One that was interrupted goes on from `<path>.state` when data and parameters
-    are the same, and ends with the same weights. Raises TrainingDiverged.
+    are the same, and ends with the same weights. Raises TrainingDiverged, BlockingIOError where
+    another training writes `path`, and ValueError where no image of an epoch can be read.
     """
-    run = TrainingRun(data, parameters, Path(path), data_set)
-    run.resume()
-    report(run)
-    try:
-        while run.at.epoch < parameters.n_epochs:
-            run.train_epoch(report)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"Stopped in epoch {run.at.epoch + 1} of {parameters.n_epochs}. The same call again "
-            f"goes on from what is saved; until it is finished, {run.path.name} stays as it was."
-        ) from None
-    run.finish()
+    with owned(Path(path), "Wait until that training has ended, or name another path."):
+        run = TrainingRun(data, parameters, Path(path), data_set)
+        run.resume()
+        report(run)
+        try:
+            while run.at.epoch < parameters.n_epochs:
+                run.train_epoch(report)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"Stopped in epoch {run.at.epoch + 1} of {parameters.n_epochs}. The same call goes "
+                f"on from what is saved; until it is finished, {run.path.name} stays as it was."
+            ) from None
+        run.finish()
     return run.at.history
 
 
@@ -157,16 +159,12 @@ class TrainingRun:
         is_pretrained = p.weights == "imagenet"
         # frozen parts stay in evaluation mode, in which their statistics do not move
         self.frozen = freeze_early(self.model.net) if is_pretrained and p.freeze else []
-        faster = HEAD_FASTER if is_pretrained else 1
-        groups = parameter_groups(self.model.net, p.base_lr, faster * p.base_lr, p.weight_decay)
+        head_lr = p.base_lr * HEAD_FASTER if is_pretrained else p.base_lr
+        groups = parameter_groups(self.model.net, p.base_lr, head_lr, p.weight_decay)
         self.optimizer = torch.optim.AdamW(groups)
         total_steps = max(5, self.n_steps * p.n_epochs)  # a cycle of four divides by zero
-        self.schedule = OneCycleLR(
-            self.optimizer,
-            [group["lr"] for group in groups],
-            total_steps=total_steps,
-            pct_start=0.25,
-        )
+        highest = [group["lr"] for group in groups]
+        self.schedule = OneCycleLR(self.optimizer, highest, total_steps, pct_start=0.25)
         # over a tenth of a short training, which must not remember its first steps
         averaging = get_ema_multi_avg_fn(min(p.averaging, 1 - 10 / (10 + total_steps)))
         self.average = AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
@@ -177,13 +175,12 @@ class TrainingRun:
 
     def resume(self) -> None:
         """Take up the state that an interrupted run of the same data and parameters left."""
-        if not self.state_path.exists():
-            return
-        state = torch.load(self.state_path, self.device, weights_only=True)
-        if state["identity"] == self.identity:
-            self.at = Progress(**state["at"])
-            for name in PARTS:
-                getattr(self, name).load_state_dict(state[name])
+        if self.state_path.exists():
+            state = torch.load(self.state_path, self.device, weights_only=True)
+            if state["identity"] == self.identity:
+                self.at = Progress(**state["at"])
+                for name in PARTS:
+                    getattr(self, name).load_state_dict(state[name])
 
     def save_state(self) -> None:
         """Write all that `resume` needs."""
@@ -195,13 +192,10 @@ class TrainingRun:
     def finish(self) -> None:
         """Put the best model where the next notebook looks for it, with the history beside it."""
         if self.best_path.exists():  # not where a finished run was killed just before its end
-            with (
-                written_whole(self.path.with_suffix(".history.csv")) as unfinished,
-                unfinished.open("w", newline="") as file,
-            ):
-                writer = csv.DictWriter(file, self.at.history[0].keys())
-                writer.writeheader()
-                writer.writerows(self.at.history)
+            rows = [self.at.history[0], *(row.values() for row in self.at.history)]
+            table = "".join(",".join(map(str, row)) + "\n" for row in rows)
+            with written_whole(self.path.with_suffix(".history.csv")) as unfinished:
+                unfinished.write_text(table)
             os.replace(self.best_path, self.path)
         self.state_path.unlink(missing_ok=True)
 
@@ -212,24 +206,30 @@ class TrainingRun:
         self.model.train()
         for part in self.frozen:
             part.eval()
-        for images, labels, used in prefetched(self._batches(), self.load):
-            self.train_step(images, labels, used)
+        for images, labels, used in prefetched(self.batches(), self.load):
+            if used:  # of which some could be read
+                self.train_step(images, labels, used)
+            self.at.step += 1
             report(self)
             if time.monotonic() > self.saved_at + self.parameters.save_every_s:
                 self.save_state()
         seconds = time.perf_counter() - started
+        if not self.at.images:
+            few = dict([*self.data.broken.items()][:3])
+            raise ImageError(f"No image of an epoch could be read: {few}")
         row = {
             "epoch": self.at.epoch + 1,
             "loss": self.at.loss,
             "accuracy": self.at.hits / self.at.images,
+            **self.validate(),
+            "images_per_s": (self.at.images - n_before) / seconds,
+            "seconds": seconds,
         }
-        row |= self.validate()
-        row |= {"images_per_s": (self.at.images - n_before) / seconds, "seconds": seconds}
         self.at = Progress(self.at.epoch + 1, best=self.at.best, history=[*self.at.history, row])
         self.save_state()
         report(self)
 
-    def _batches(self) -> list[list[int]]:
+    def batches(self) -> list[list[int]]:
         """Indices of the images of each step that is left in this epoch."""
         generator = _generator(self.parameters.seed, self.at.epoch, 0)
         order = torch.randperm(len(self.training), generator=generator).tolist()
@@ -240,7 +240,10 @@ class TrainingRun:
         ]
 
     def load(self, batch: list[int]) -> tuple[Tensor, Tensor, list[int]]:
-        """Random crops (B, 3, S, S) uint8, labels (B,), and the indices that could be read."""
+        """Random crops (B, 3, S, S) uint8, labels (B,), and the indices that could be read.
+
+        All three are empty where none could.
+        """
         p = self.parameters
 
         def crop(index: int) -> Tensor:
@@ -248,10 +251,9 @@ class TrainingRun:
             return random_crop(self.data.load(index), p.image_size, p.crop_scale, generator)
 
         items = self.data.map(crop, batch)
-        if not items:
-            raise ValueError(f"No image of a batch could be read: {self.data.broken}")
         used = [index for index, _ in items]
-        return torch.stack([image for _, image in items]), self.data.labels[used], used
+        images = torch.stack([image for _, image in items]) if items else torch.empty(0)
+        return images, self.data.labels[used], used
 
     def train_step(self, images: Tensor, labels: Tensor, used: list[int]) -> None:
         """Move the weights once. images: (B, 3, S, S) uint8; labels: (B,); used: their indices.
@@ -285,7 +287,6 @@ class TrainingRun:
         self.optimizer.step()
         self.schedule.step()
         self.average.update_parameters(self.model)
-        self.at.step += 1
         self.at.images += len(used)
         self.at.loss_sum += loss.item() * len(used)
         self.at.hits += int((logits.argmax(1) == labels).sum())
@@ -293,10 +294,13 @@ class TrainingRun:
     def validate(self) -> dict:
         """Loss and accuracy of the averaged model on the validation images; the best is kept."""
         model = cast(Classifier, self.average.module)
-        if not self.validation:  # nothing to choose by: the newest is kept
+        try:
+            logits, labels = logits_of(model, self.data, self.validation)
+        except ImageError:  # nothing to choose by: the newest is kept
+            if self.data.on_error == "raise":
+                raise
             save(model, self.best_path)
             return {"validation_loss": float("nan"), "validation_accuracy": float("nan")}
-        logits, labels = logits_of(model, self.data, self.validation)
         found = judged(logits, labels, self.data.classes)
         temperature = fit_temperature(logits, labels)
         calibrated = cross_entropy(logits / temperature, labels).item()

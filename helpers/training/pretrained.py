@@ -23,7 +23,8 @@ def build(arch: str, n_classes: int, weights: str = "none") -> nn.Module:
     """
     network = networks.known(arch)
     if weights == "imagenet":
-        return _pretrained(arch, network, n_classes)
+        net = _with_packaged(arch, network) if network.package else _downloaded(arch)
+        return networks.with_outputs(net, n_classes)
     net = networks.construct(arch, n_classes)
     if weights.endswith(".pt"):
         _load_matching(net, read_checkpoint(weights)["state_dict"], arch, weights)
@@ -47,18 +48,18 @@ def _load_matching(net: nn.Module, state: dict, arch: str, source: str) -> None:
     net.load_state_dict(fitting, strict=False)
 
 
-def _pretrained(arch: str, network: Network, n_classes: int) -> nn.Module:
-    """A network with `n_classes` outputs whose other weights have seen ImageNet.
+def _with_packaged(arch: str, network: Network) -> nn.Module:
+    """The network with its installed weights: both list the same layers in the same order.
 
-    Raises ConnectionError where they must be downloaded and cannot, ValueError where a file is not
-    the expected one.
+    Raises ValueError where the file is not the expected one.
     """
-    if network.package:
-        net = networks.construct(arch, 1000)
-        net.load_state_dict(_renamed(_packaged(network), net.state_dict()))
-    else:
-        net = _downloaded(arch)
-    return networks.with_outputs(net, n_classes)
+    net = networks.construct(arch, 1000)
+    names = [name for name in net.state_dict() if "num_batches_tracked" not in name]
+    values = [
+        value for name, value in _packaged(network).items() if "num_batches_tracked" not in name
+    ]
+    net.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
+    return net
 
 
 def _packaged(network: Network) -> dict[str, Tensor]:
@@ -77,14 +78,6 @@ def _packaged(network: Network) -> dict[str, Tensor]:
             f"Install {network.package} anew: remove .venv, then make setup."
         )
     return torch.load(file, "cpu", weights_only=True)
-
-
-def _renamed(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The found weights under the wanted names: both list the same layers in the same order."""
-    counters = {name: value for name, value in wanted.items() if "num_batches_tracked" in name}
-    names = [name for name in wanted if name not in counters]
-    values = [value for name, value in found.items() if "num_batches_tracked" not in name]
-    return dict(zip(names, values, strict=True)) | counters
 
 
 def _downloaded(arch: str) -> nn.Module:

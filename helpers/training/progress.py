@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from helpers.images import ImageError
 from helpers.training.dataset import LabelledImages
 from helpers.training.loop import Parameters, TrainingRun
 
@@ -43,11 +44,14 @@ class TrainingBar(AbstractContextManager):
 def forecast(data: LabelledImages, parameters: Parameters) -> str:
     """How long a training will take here, in words, and what would be quicker if it is long.
 
-    A few steps are tried, of which nothing is kept.
+    A few steps are tried, of which nothing is kept. Raises ImageError where no image can be read.
     """
     with tempfile.TemporaryDirectory() as scratch:
         run = TrainingRun(data, parameters, Path(scratch) / "model.pt", "")
-        batch = run.load(run.training[: parameters.batch_size])
+        # the first of which some can be read
+        batch = next((each for each in map(run.load, run.batches()) if each[2]), None)
+        if batch is None:
+            raise ImageError(f"No image could be read: {next(iter(data.broken.items()))}")
         run.model.train()
         run.train_step(*batch)  # prepares much, and is not counted
         started = time.perf_counter()

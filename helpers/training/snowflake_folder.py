@@ -13,7 +13,7 @@ from snowflake.connector import SnowflakeConnection
 from torch import Tensor
 
 from helpers.images import Downloader, UrlExpired
-from helpers.snowflake.connection import backend_of, connect, execute
+from helpers.snowflake.connection import backend_of, connect
 from helpers.snowflake.listing import list_files, sign_urls
 from helpers.training.dataset import ImageFile, LabelledImages
 
@@ -58,8 +58,9 @@ class SnowflakeImageFolder(LabelledImages):
         self.stage = stage
         self.url_seconds = url_seconds
         self._sign_urls = partial(sign_urls, stage=stage, seconds=url_seconds)
-        database = execute(connection, "select current_database()")[0][0]
-        self._reconnect = reconnect or partial(connect, backend_of(connection), database)
+        self._reconnect = reconnect or partial(
+            connect, backend_of(connection), connection.database or ""
+        )
         self._connection: SnowflakeConnection | None = connection
         self._download = downloader or Downloader()
         # by path: a URL, and the monotonic time in seconds at which it counts as old
@@ -68,8 +69,11 @@ class SnowflakeImageFolder(LabelledImages):
 
     def prepare(self, indices: list[int]) -> None:
         """Sign what the batch needs, and what comes next; of a small data set all."""
-        missing = (self.paths[index] for index in indices if not self._is_cached(index))
-        needed = list(filter(self._is_old, missing))
+        needed = [
+            self.paths[index]
+            for index in indices
+            if self._is_old(self.paths[index]) and not self._is_cached(index)
+        ]
         if needed:
             ahead = [path for path in self.paths if self._is_old(path)][:SIGNED_AHEAD]
             self._sign(list(dict.fromkeys(needed + ahead)))

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import cross_entropy
 
+from helpers.images import ImageError
 from helpers.model import Classifier
 from helpers.training.dataset import LabelledImages
 
@@ -43,23 +44,20 @@ def logits_of(
 ) -> tuple[Tensor, Tensor]:
     """Logits (N, n_classes) and labels (N,) of the images that can be read, on the CPU.
 
-    Raises ValueError if none can.
+    Raises ImageError, a ValueError, if none can.
     """
     model.eval()
-    device = model.mean.device
     logits, labels = [], []
-
-    def load(batch: list[int]) -> list[tuple[int, Tensor]]:
-        return data.map(lambda index: model.prepare(data.load(index)), batch)
-
     batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-    for items in prefetched(batches, load):
+    for items in prefetched(
+        batches, lambda batch: data.map(lambda i: model.prepare(data.load(i)), batch)
+    ):
         if items:
             images = torch.stack([image for _, image in items])  # (B, 3, S, S) uint8
-            logits.append(model(images.to(device)).cpu())
+            logits.append(model(images.to(model.mean.device)).cpu())
             labels.append(data.labels[[index for index, _ in items]])
     if not logits:
-        raise ValueError(
+        raise ImageError(
             f"None of {len(indices)} images could be read: {dict(islice(data.broken.items(), 3))}"
         )
     return torch.cat(logits), torch.cat(labels)
