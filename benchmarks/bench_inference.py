@@ -38,7 +38,7 @@ from helpers import config, model
 from helpers.cluster.predictor import PASS, onnx_session
 from helpers.cluster.start import start_cluster
 from helpers.files import write_json
-from helpers.folders import image_files
+from helpers.folders import walk
 from helpers.inference.classify import classify
 from helpers.inference.schedule import Sign
 from helpers.snowflake.connection import connect
@@ -62,7 +62,7 @@ def staged(folder: Path, n: int, links: Path) -> SnowflakeConnection:
     """
     classes: dict[str, list[Path]] = {}
     splits = [path for path in folder.iterdir() if path.is_dir()]
-    for path in sorted(path for split in splits for path in image_files(split)):
+    for path in sorted(path for split in splits for path in walk(split).files.values()):
         classes.setdefault(path.parent.name, []).append(path)
     link_in_turns(classes, n, links)
     connection = connect("local")

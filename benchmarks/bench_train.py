@@ -26,7 +26,8 @@ from torchvision.transforms import v2
 import standin
 from helpers import config
 from helpers.files import write_json
-from helpers.folders import image_files
+from helpers.folders import walk
+from helpers.labels import label_of
 from helpers.model import device_named, has_fast_bfloat16
 from helpers.snowflake.connection import connect
 from helpers.snowflake.listing import sign_urls
@@ -40,7 +41,9 @@ STAGE = "clothing_dataset_train"
 
 def staged(folder: Path, n: int, links: Path) -> SnowflakeConnection:
     """A connection to a database whose table lists `n` images of `folder`, classes in turn."""
-    classes = {path.name: image_files(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    classes: dict[str, list[Path]] = {}
+    for path, file in walk(folder).files.items():
+        classes.setdefault(label_of(path), []).append(file)
     link_in_turns(classes, n, links)
     connection = connect("local")
     make_tables(connection, links, DATABASE, [STAGE])

@@ -18,7 +18,7 @@ from helpers import model, runs
 from helpers.commands import nightly
 from helpers.commands.tutorial import NotebookError
 from helpers.files import digest_of
-from helpers.folders import image_files
+from helpers.folders import walk
 from helpers.images import ImageError, decode
 from helpers.snowflake import stage
 from helpers.snowflake.connection import connect, execute
@@ -109,7 +109,7 @@ def recomputed(folder: Path, images: Path) -> dict[str, tuple[str, float]]:
     """Class and confidence of each image that can be read, computed here one by one."""
     classifier = model.load(folder / "model" / "model_trained.pt")
     found = {}
-    for path in image_files(images):
+    for path in walk(images).files.values():
         try:
             image = decode(path.read_bytes())
         except ImageError:

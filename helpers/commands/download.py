@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from helpers import config
-from helpers.folders import image_files
+from helpers.folders import walk
 
 URL = "https://github.com/alexeygrigorev/clothing-dataset-small/archive/refs/heads/master.zip"
 # the tutorial's splits; the archive's own test split comes along
@@ -54,7 +54,7 @@ def _unpacked(url: str, scratch: Path, timeout_s: float) -> Path:
 def _check(folder: Path, counts: dict[str, int]) -> None:
     """Raises ValueError if a split has another number of images."""
     for split, expected in counts.items():
-        found = len(image_files(folder / split))
+        found = len(walk(folder / split).files)
         if found != expected:
             raise ValueError(
                 f"{folder / split} holds {found} images, not {expected}. "

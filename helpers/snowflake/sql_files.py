@@ -1,5 +1,6 @@
-"""Run the numbered files of sql/ statement by statement."""
+"""Run the numbered files of sql/ statement by statement; texts and paths in a statement."""
 
+import glob
 import io
 import re
 from pathlib import Path
@@ -14,11 +15,7 @@ from helpers import config
 from helpers.snowflake.connection import advised
 
 NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)  # of a statement in a SQL file
-
-
 COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
-
-
 SETTING = re.compile(r"set\s+(\w+)\s*=", re.IGNORECASE)
 
 
@@ -63,3 +60,24 @@ def _all_rows(cursor: SnowflakeCursor) -> pd.DataFrame:
     """Of a cursor whose statement is no SELECT and so has no Arrow batches."""
     columns = [column.name for column in cursor.description or ()]
     return pd.DataFrame(cursor.fetchall(), columns=columns)
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it, where a statement takes no bound value.
+
+    >>> literal("it's")
+    "'it\\\\'s'"
+    """
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def local_files(folder: Path, pattern: str) -> str:
+    """The files of a local folder that a glob names, as PUT takes them.
+
+    The glob is `pattern` alone: the folder may have any characters.
+
+    >>> local_files(Path("/my [old] work"), "*.jpg")
+    "'file:///my [[]old] work/*.jpg'"
+    """
+    return literal(f"file://{glob.escape(folder.as_posix())}/{pattern}")

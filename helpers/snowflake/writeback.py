@@ -14,7 +14,7 @@ from snowflake.connector.errors import Error
 from helpers import runs
 from helpers.records import FAILURE, WRITTEN, WRITTEN_PREDICTION, sql_columns
 from helpers.snowflake.connection import execute
-from helpers.snowflake.sql_files import run_file
+from helpers.snowflake.sql_files import local_files, run_file
 
 REMEDY = (
     "Delete its Parquet part and run notebook 03_run_inference again: "
@@ -130,10 +130,10 @@ def stage(connection: SnowflakeConnection, name: str, run: runs.Run, inference: 
     for table, (columns, parts) in zip((name, f"{name}_FAILURES"), _parts(run), strict=True):
         execute(connection, f"create or replace temporary table {table} ({sql_columns(columns)})")
         if parts:
-            files = f"{parts[0].parent.as_posix()}/part-*.parquet".replace("'", "\\'")
+            files = local_files(parts[0].parent, "part-*.parquet")
             execute(
                 connection,
-                f"put 'file://{files}' @{name}/{table}/ auto_compress = false parallel = 8",
+                f"put {files} @{name}/{table}/ auto_compress = false parallel = 8",
             )
             execute(
                 connection,

@@ -1,29 +1,37 @@
 """Labelled images of a local folder, as a PyTorch dataset: for training without Snowflake."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from helpers.folders import image_files
+from helpers.folders import walk
+from helpers.images import ImageError
 from helpers.training.dataset import ImageFile, LabelledImages
 
 
 class ImageFolder(LabelledImages):
-    """The images of a local folder <class>/<file>."""
+    """The images of a local folder <class>/<file>;"""
 
     def __init__(self, folder: Path, **options: Any):
         self.folder = Path(folder).resolve()
-        super().__init__([self._described(path) for path in image_files(self.folder)], **options)
-
-    def _described(self, path: Path) -> ImageFile:
-        status = path.stat()
-        key = f"{path}@{status.st_mtime_ns}"
-        return ImageFile(path.relative_to(self.folder).as_posix(), status.st_size, key)
+        images = walk(self.folder)
+        self._files = images.files
+        described = [
+            ImageFile(name, path.stat().st_size, f"{path}@{path.stat().st_mtime_ns}")
+            for name, path in images.files.items()
+        ]
+        super().__init__(described, **options)
+        if images.left_out:
+            warnings.warn(f"{folder}: {images}", stacklevel=2)
 
     def read(self, index: int) -> bytes:
-        """The file's bytes."""
-        return (self.folder / self.paths[index]).read_bytes()
+        """The file's bytes. Raises ImageError."""
+        try:
+            return self._files[self.paths[index]].read_bytes()
+        except OSError as error:
+            raise ImageError(f"not readable: {error.strerror}") from None
 
     def subset(self, indices: Sequence[int]) -> Self:
         """The same data set with only these images; its classes stay, also where none is left."""
