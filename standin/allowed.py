@@ -11,6 +11,7 @@ import re
 
 from sqlglot import exp
 
+from standin import history
 from standin.errors import compilation_error, does_not_exist, unsupported
 
 UNKNOWN_FUNCTION = 2140
@@ -20,6 +21,7 @@ FUNCTIONS = frozenset(
         *("GET_PRESIGNED_URL", "BUILD_STAGE_FILE_URL", "BUILD_SCOPED_FILE_URL", "IDENTIFIER"),
         *("SYSTEM$STREAM_HAS_DATA", "HASH", "TRUNC", "CURRENT_SESSION", "CURRENT_REGION"),
         *("SEQ1", "SEQ2", "SEQ4", "SEQ8"),
+        *history.FUNCTIONS,
     }
 )
 # what sqlglot reads in any dialect, and Snowflake does not
@@ -40,7 +42,9 @@ def check(tree: exp.Expr) -> None:
         if isinstance(node, FOREIGN):
             raise _unknown_function(node.key)
         if isinstance(node, exp.TableFromRows) and not isinstance(node.this, TABLE_FUNCTIONS):
-            raise _unknown_function(node.this.key)
+            called = node.this.sql("snowflake")
+            if not history.CALL.match(called):
+                raise _unknown_function(called)
         if isinstance(node, exp.Identifier) and node.name.lower().startswith("_fs_"):
             raise does_not_exist("Object", node.name)
         if isinstance(node, exp.Table):

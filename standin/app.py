@@ -55,7 +55,7 @@ class Service:
         self._idle_s = idle_s
         self._sessions: dict[str, Session] = {}
         self._requests: dict[str, asyncio.Task[Response]] = {}
-        self._number = 0
+        self._number = time.time_ns() // 1_000_000  # no session has an earlier one's, in any server
         self._batches: OrderedDict[str, bytes] = OrderedDict()
 
     def app(self, routes: list[Route]) -> Starlette:
@@ -86,6 +86,7 @@ class Service:
         watch.cancel()
         for session in list(self._sessions.values()):
             await session.close()
+        self._shared.history.save()
 
     async def _watch(self) -> None:
         """Roll back the transactions of sessions that have fallen silent.
@@ -136,8 +137,9 @@ class Service:
         for key, part in (("CURRENT_WAREHOUSE", "warehouse"), ("CURRENT_ROLE", "roleName")):
             if query.get(part):
                 session.context[key] = normalise(query[part])
-        wanted = str(data.get("SESSION_PARAMETERS", {}).get("AUTOCOMMIT", True)).lower()
-        session.transaction.autocommit = wanted != "false"
+        parameters = data.get("SESSION_PARAMETERS", {})
+        session.transaction.autocommit = str(parameters.get("AUTOCOMMIT", True)).lower() != "false"
+        session.query_tag = str(parameters.get("QUERY_TAG", ""))
         token = secrets.token_urlsafe(32)
         self._sessions[token] = session
         return succeeded(responses.login_data(token, session))
@@ -191,7 +193,8 @@ class Service:
             if body.get("describeOnly"):
                 described, n_bound = await session.describe(statement)
                 return self._result_response(session, described, n_bound)
-            answer = await session.execute(statement, body.get("bindings"))
+            tag = (body.get("parameters") or {}).get("QUERY_TAG")
+            answer = await session.execute(statement, body.get("bindings"), tag)
             if isinstance(answer, Transfer):
                 return succeeded(answer.data)
             return await asyncio.to_thread(self._result_response, session, answer)

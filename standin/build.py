@@ -15,6 +15,7 @@ from standin import compat
 from standin.app import Service
 from standin.directory import DirectoryTables
 from standin.files import FileServer
+from standin.history import History
 from standin.pipelines import Pipelines
 from standin.rewrite import FILE_URL_FUNCTION, SIGN_FUNCTION
 from standin.serve import FOLDERS, PASSWORD
@@ -46,16 +47,17 @@ def application(
     compat.shut_out(fake, root, FOLDERS)
     store = StageStore(root, fake.duck_conn)
     directories = DirectoryTables(store)
-    for name in store.temporary_names():  # their sessions ended with the earlier server
-        left = store.find(name)
-        if left:
-            store.drop(left)
+    # their sessions ended with the earlier server
+    directories.drop_stages(store.temporary_names())
     statements = StageStatements(store, directories, signer)
     lock = WriteLock(lock_wait_s)
     streams = Streams(store)
     pipelines = Pipelines(store, streams)
+    history = History(store)
     databases = root / "db"
-    shared = Shared(fake, store, directories, statements, streams, pipelines, lock, databases)
+    shared = Shared(
+        fake, store, directories, statements, streams, pipelines, history, lock, databases
+    )
     files = FileServer(store, signer, root / "parts")
     password = kept_secret(root / PASSWORD)
     return Service(shared, about, idle_s, password).app(files.routes)

@@ -12,7 +12,6 @@ from sqlglot import exp
 
 from standin import text
 from standin.errors import SqlError, compilation_error, unsupported
-from standin.names import StageName
 from standin.results import COPY, Result, rows, status
 from standin.stages import Stage, StagedFile, StageStore
 
@@ -147,7 +146,8 @@ def load(
     loaded = f"select FILE_NAME from {table.history_sql} where (SCHEMA_NAME, TABLE_NAME) = (?, ?)"
     known = {name for (name,) in execute(loaded, list(table.history_names)).fetchall()}
     force = text.flag(copy.options, "FORCE", False)
-    keys = {file.path: _history_key(copy.stage.name, file) for file in found}
+    # with the content: a changed file is loaded again
+    keys = {file.path: f"{copy.stage.name}/{file.path}#{file.md5}" for file in found}
     new = [file for file in found if force or keys[file.path] not in known]
     if not found:
         return status("Copy executed with 0 files processed.", COPY), []
@@ -169,10 +169,6 @@ def _report(stage: Stage, file: StagedFile, n_rows: int | None) -> tuple:
     if n_rows is None:
         return (name, "LOAD_SKIPPED", 0, 0, None, 1, "File was loaded before.", None, None, None)
     return (name, "LOADED", n_rows, n_rows, 1, 0, None, None, None, None)
-
-
-def _history_key(stage: StageName, file: StagedFile) -> str:
-    return f"{stage}/{file.path}#{file.md5}"  # with the content: a changed file is loaded again
 
 
 def _n_rows(store: StageStore, stage: Stage, file: StagedFile) -> int:

@@ -76,8 +76,4 @@ def _forget_loads(session: Session, key: tuple[str, str, str]) -> None:
 def _drop_stages(session: Session, database: str, schema: str | None) -> None:
     """The stages of a database, or of a schema, with their files; its streams and tasks."""
     session.shared.pipelines.forget_all(database, schema)
-    for name in session.shared.store.names(database, schema):
-        stage = session.shared.store.find(name)
-        if stage:
-            session.shared.store.drop(stage)
-            session.shared.directories.forget(name)
+    session.shared.directories.drop_stages(session.shared.store.names(database, schema))

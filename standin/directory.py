@@ -58,9 +58,13 @@ class DirectoryTables:
             self._replace(stage.name, prefix, list(new.values()))
         return changes
 
-    def forget(self, name: StageName) -> None:
-        """Leave nothing of a dropped stage."""
-        self._store.query(f"delete from {TABLE} where STAGE = ?", [str(name)])
+    def drop_stages(self, names: list[StageName]) -> None:
+        """Drop stages with their directory tables."""
+        for name in names:
+            stage = self._store.find(name)
+            if stage:
+                self._store.drop(stage)
+                self._store.query(f"delete from {TABLE} where STAGE = ?", [str(name)])
 
     def _known(self, key: str, prefix: str) -> dict[str, tuple]:
         """Size, time (whole seconds, as _seen() has it) and MD5 by path, as of the last refresh."""

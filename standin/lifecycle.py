@@ -73,7 +73,8 @@ def ensure_running(
     if server:
         return server
     root.mkdir(parents=True, exist_ok=True)
-    with _one_starter(root):
+    with (root / "start.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         # Another process may have started it while this one waited for its turn.
         return status(root) or _start(root, timeout_s, port)
 
@@ -173,14 +174,6 @@ def _gone(pid: int, started: float, timeout_s: float) -> bool:
             return True
         time.sleep(POLL_S)
     return False
-
-
-@contextmanager
-def _one_starter(root: Path) -> Generator[None, None, None]:
-    """Of several processes that want a server, one starts it and the others wait."""
-    with (root / "start.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _start(root: Path, timeout_s: float, port: int | None) -> Server:

@@ -48,10 +48,8 @@ def rows(
     columns: Sequence[str], values: Sequence[Sequence[Any]], statement_type: int = SELECT
 ) -> Result:
     """A result of strings, whole numbers and timestamps."""
-    arrays = []
-    for position, _ in enumerate(columns):
-        column = [row[position] for row in values]
-        arrays.append(pa.array(column, _type_of(column)))
+    by_column = [[row[position] for row in values] for position, _ in enumerate(columns)]
+    arrays = [pa.array(column, _type_of(column)) for column in by_column]
     return Result(pa.Table.from_arrays(arrays, names=list(columns)), statement_type)
 
 

@@ -19,6 +19,7 @@ from standin.stage_statements import require_directory
 from standin.text import literal
 
 if TYPE_CHECKING:
+    from standin.history import History
     from standin.stages import Stage
     from standin.streams import Streams
 
@@ -41,6 +42,7 @@ class Scope:
     variables: dict[str, str] = field(default_factory=dict)
     temporary_tables: set[tuple[str, str, str]] = field(default_factory=set)
     streams: Streams | None = None
+    history: History | None = None
 
 
 def rewrite(tree: exp.Expr, scope: Scope) -> exp.Expr:
@@ -49,6 +51,7 @@ def rewrite(tree: exp.Expr, scope: Scope) -> exp.Expr:
     for step in (
         _directories,
         _streams,
+        _history,
         _functions,
         _parameters,
         _context,
@@ -107,6 +110,15 @@ def _streams(tree: exp.Expr, scope: Scope) -> exp.Expr:
         name = ".".join(table_key(table, scope))
         if name in names and scope.streams:
             _put_query(table, scope.streams.changes_sql(name), table.name)
+    return tree
+
+
+def _history(tree: exp.Expr, scope: Scope) -> exp.Expr:
+    """TABLE(INFORMATION_SCHEMA.QUERY_HISTORY(…)) as a SELECT of what has run."""
+    for call in list(tree.find_all(exp.TableFromRows)):
+        sql = scope.history.sql(call, scope.database) if scope.history else None
+        if sql:
+            _put_query(call, sql, "QUERY_HISTORY")
     return tree
 
 

@@ -20,6 +20,7 @@ from standin import allowed, changes, definitions, engine, settings, stage_state
 from standin.databases import DONE, Databases
 from standin.directory import DirectoryTables
 from standin.errors import SqlError, unsupported
+from standin.history import History
 from standin.names import like_pattern
 from standin.pipelines import Pipelines
 from standin.results import TRANSACTION, UNKNOWN, Result, status
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 BEGIN = re.compile(r"(BEGIN(\s+(WORK|TRANSACTION))?|START\s+TRANSACTION)(\s+NAME\s+\w+)?$", re.I)
 END = re.compile(r"(COMMIT|ROLLBACK)(\s+WORK)?$", re.I)
 READS = (exp.Select, exp.SetOperation, exp.Values, exp.Show, exp.Describe, exp.Subquery)
+WAREHOUSE = "FAKESNOW_WAREHOUSE"  # the one that SHOW WAREHOUSES shows
 WRITES = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
 DEFINITIONS = (exp.Create, exp.Drop, exp.Alter, exp.Comment, exp.TruncateTable)
 STATEMENT_TIMEOUT = 630
@@ -52,6 +54,7 @@ class Shared:
     stage_statements: StageStatements
     streams: Streams
     pipelines: Pipelines
+    history: History
     lock: WriteLock
     databases: Path
 
@@ -83,6 +86,7 @@ class Session:
         self.temporary_tables: set[tuple[str, str, str]] = set()
         self.client_major = 5
         self.statement_timeout_s = 0
+        self.query_tag = ""
         self.lock = asyncio.Lock()
         self.last_seen = time.monotonic()
 
@@ -106,12 +110,27 @@ class Session:
         """Seconds since the last request; 0 while a statement runs."""
         return 0.0 if self.lock.locked() else time.monotonic() - self.last_seen
 
-    async def execute(self, sql: str, bindings: dict[str, Any] | None = None) -> Answer:
-        """Run one statement. Raises SqlError."""
+    async def execute(
+        self, sql: str, bindings: dict[str, Any] | None = None, query_tag: str | None = None
+    ) -> Answer:
+        """Run one statement. query_tag: its own, in place of the session's. Raises SqlError."""
         async with self.lock:
+            statement = text.strip_comments(sql)
+            about = {
+                "QUERY_TAG": self.query_tag if query_tag is None else query_tag,
+                "DATABASE_NAME": self.connection.database,
+                "SCHEMA_NAME": self.connection.schema,
+                "SESSION_ID": self.number,
+                "USER_NAME": self.context["CURRENT_USER"],
+                "ROLE_NAME": self.context["CURRENT_ROLE"],
+                "WAREHOUSE_NAME": self.context["CURRENT_WAREHOUSE"] or WAREHOUSE,
+            }
             try:
-                async with self._time_limit():
-                    return await self._dispatch(text.strip_comments(sql), bindings or {})
+                with self.shared.history.noted(statement, **about) as entry:
+                    async with self._time_limit():
+                        answer = await self._dispatch(statement, bindings or {})
+                    entry["QUERY_ID"] = getattr(answer, "query_id", entry["QUERY_ID"])
+                    return answer
             finally:
                 self.last_seen = time.monotonic()
 
@@ -148,11 +167,7 @@ class Session:
         """Roll back what is open and drop what is temporary."""
         async with self.lock:
             await self.transaction.rollback()
-            for name in self.shared.store.temporary_names(self.id):
-                stage = self.shared.store.find(name)
-                if stage:
-                    self.shared.store.drop(stage)
-                    self.shared.directories.forget(name)
+            self.shared.directories.drop_stages(self.shared.store.temporary_names(self.id))
             self.connection.close()
 
     async def _dispatch(self, statement: str, bindings: dict[str, Any]) -> Answer:
@@ -265,6 +280,7 @@ class Session:
             self.variables,
             self.temporary_tables,
             self.shared.streams,
+            self.shared.history,
         )
 
     def run(self, tree: exp.Expr) -> Result:

@@ -13,13 +13,13 @@ from standin.databases import DONE
 from standin.errors import compilation_error, unsupported
 from standin.names import split_identifiers
 from standin.results import Result, status
+from standin.text import STRING, unquote_string
 
 if TYPE_CHECKING:
     from standin.sessions import Session
 
-PARAMETER = re.compile(r"ALTER SESSION SET (\w+)\s*=\s*'?([\w/ ]+)'?$", re.I)
-# Taken without effect: everything is UTC here, and nobody reads tags.
-UTC_NAMES = ("UTC", "ETC/UTC")
+PARAMETER = re.compile(rf"ALTER SESSION SET (\w+)\s*=\s*({STRING}|[\w/ ]+)$", re.I | re.S)
+UTC_NAMES = ("UTC", "ETC/UTC")  # taken without effect: everything is UTC here
 
 
 async def change(session: Session, tree: exp.Expr) -> Result:
@@ -37,7 +37,8 @@ async def change(session: Session, tree: exp.Expr) -> Result:
 
 def _use(session: Session, tree: exp.Use) -> Result:
     names = split_identifiers(tree.this.sql("snowflake"))
-    kind = _kind_of_use(tree, names)
+    # without a word for it, `use a` is of a database and `use a.b` of a schema
+    kind = str(tree.args.get("kind") or ("DATABASE", "SCHEMA")[len(names) > 1]).upper()
     if kind in ("ROLE", "WAREHOUSE"):
         session.context[f"CURRENT_{kind}"] = names[-1]
         return status(DONE)
@@ -54,23 +55,19 @@ def _use(session: Session, tree: exp.Use) -> Result:
         return session.databases.use(database, names[-1])
 
 
-def _kind_of_use(tree: exp.Use, names: list[str]) -> str:
-    """Without a word for it, `use a` is of a database and `use a.b` of a schema."""
-    if tree.args.get("kind"):
-        return str(tree.args["kind"]).upper()
-    return "DATABASE" if len(names) == 1 else "SCHEMA"
-
-
 async def _alter_session(session: Session, tree: exp.Alter) -> Result:
     found = PARAMETER.match(tree.sql("snowflake"))
     name = found[1].upper() if found else ""
-    value = found[2].upper() if found else ""
+    written = unquote_string(found[2]) if found else ""
+    value = written.upper()
     if name == "AUTOCOMMIT" and value in ("TRUE", "FALSE"):
         if value == "TRUE":
             await session.transaction.commit()
         session.transaction.autocommit = value == "TRUE"
     elif name == "STATEMENT_TIMEOUT_IN_SECONDS" and value.isdigit():
         session.statement_timeout_s = int(value)
-    elif name != "QUERY_TAG" and not (name == "TIMEZONE" and value in UTC_NAMES):
+    elif name == "QUERY_TAG":
+        session.query_tag = written
+    elif name != "TIMEZONE" or value not in UTC_NAMES:
         raise unsupported(tree.sql("snowflake"))
     return status(DONE)

@@ -139,7 +139,7 @@ class StageStatements:
             raise compilation_error(f"Object '{name}' already exists.", ALREADY_EXISTS, "42710")
         stage = _stage_from(kept, options, owner)
         if present:
-            self._forget(present)
+            self._directories.drop_stages([present.name])
         self._store.create(stage)
         return status(f"Stage area {name.name} successfully created.")
 
@@ -170,12 +170,8 @@ class StageStatements:
         stage = self._store.find(name, caller.session)
         if stage is None and found["exists"]:
             return status(f"Drop statement executed successfully ({name.name} already dropped).")
-        self._forget(self._store.get(name, caller.session))
+        self._directories.drop_stages([self._store.get(name, caller.session).name])
         return status(f"{name.name} successfully dropped.")
-
-    def _forget(self, stage: Stage) -> None:
-        self._store.drop(stage)
-        self._directories.forget(stage.name)
 
     def _describe(self, caller: Caller, found: re.Match[str]) -> Result:
         stage = self._store.get(caller.stage_name(found["name"]), caller.session)

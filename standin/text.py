@@ -21,6 +21,7 @@ PIECES = re.compile(
 PLACEHOLDER = re.compile(rf"({SKIPPED})|(\?)|(?<![:\w]):(\d+)\b", re.S)
 VALUES_ROW = re.compile(r"(.*\bVALUES\s*)(\(.*\))\s*$", re.I | re.S)
 TOKEN = re.compile(rf"({STRING})|([=(),])|([^\s=(),']+)", re.S)
+ESCAPED = re.compile(r"''|\\(x[0-9a-f]{2}|u[0-9a-f]{4}|.)", re.I | re.S)
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "f": "\f"}
 
 IDENTIFIER = re.compile(rf"({SKIPPED})|\bidentifier\s*\(\s*\$(\w+)\s*\)", re.I | re.S)
@@ -75,9 +76,12 @@ def unquote_string(text: str) -> str:
         return text
 
     def meant(match: re.Match[str]) -> str:
-        return "'" if match[0] == "''" else ESCAPES.get(match[1], match[1])
+        if match[0] == "''":
+            return "'"
+        code = match[1][1:]
+        return chr(int(code, 16)) if code else ESCAPES.get(match[1], match[1])
 
-    return re.sub(r"''|\\(.)", meant, text[1:-1], flags=re.S)
+    return ESCAPED.sub(meant, text[1:-1])
 
 
 def bound_literal(binding: dict[str, Any]) -> str:
