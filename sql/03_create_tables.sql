@@ -10,7 +10,8 @@ create table if not exists clothing_test (
     last_modified timestamp_tz,
     pred_timestamp timestamp_tz,
     type text,
-    confidence float
+    confidence float,
+    etag text
 );
 
 create table if not exists clothing_train (
@@ -41,7 +42,9 @@ create table if not exists clothing_failure (
     etag text
 );
 
--- For a table that was made before it had this column.
+-- For tables that were made before they had this column.
+alter table clothing_test add column if not exists etag text;
+
 alter table clothing_failure add column if not exists etag text;
 
 -- These are left to people: the nightly job tries them again once they change. Where the network failed, no image

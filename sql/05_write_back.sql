@@ -34,12 +34,14 @@ where relative_path in (
     where d.etag <> s.etag
 );
 
--- The newest prediction wins, whatever the order in which runs are written back.
+-- The newest prediction of this version of the image wins, whatever the order in which runs are written back. Its path
+-- is the key: its address holds the names of account and stage, which may change.
 -- name: merged
 merge into identifier($target) as t
 using identifier($staged) as s
-    on t.file_url = s.file_url
+    on t.relative_path = s.relative_path
     and t.size = s.size
+    and coalesce(t.etag, s.etag) = s.etag
 when matched and (t.pred_timestamp is null or t.pred_timestamp < s.predicted_at) then update set
     type = s.type,
     confidence = s.confidence,
@@ -70,8 +72,9 @@ select
     s.predicted_at
 from identifier($staged) as s
 join identifier($target) as t
-    on t.file_url = s.file_url
+    on t.relative_path = s.relative_path
     and t.size = s.size
+    and coalesce(t.etag, s.etag) = s.etag
     and t.pred_timestamp >= s.predicted_at
     and (t.pred_timestamp > s.predicted_at or (t.type = s.type and t.confidence = s.confidence))
 left join clothing_prediction_log as l

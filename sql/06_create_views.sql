@@ -2,9 +2,11 @@
 -- Needs: 03_create_tables.sql.
 -- Leaves behind: view clothing_prediction, a row for each image that has a prediction, with the run and the model
 --     that made it; view clothing_prediction_change, a row for each image version and each two models of which
---     the later one says something else.
+--     the later one says something else. Who could read them before still can.
 
-create or replace view clothing_prediction as
+create or replace view clothing_prediction
+    copy grants
+as
 select
     t.relative_path,
     t.file_url,
@@ -25,7 +27,9 @@ qualify row_number() over (
     order by l.run
 ) = 1;
 
-create or replace view clothing_prediction_change as
+create or replace view clothing_prediction_change
+    copy grants
+as
 with newest as (
     select
         relative_path,

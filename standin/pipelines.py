@@ -39,7 +39,7 @@ FORMS = {
     }.items()
 }
 ANY_FORM = re.compile(
-    r"(CREATE(\s+OR\s+REPLACE)?|ALTER|DROP|DESC|DESCRIBE|SHOW|EXECUTE)\s+(STREAM|TASK)S?\s?", re.I
+    r"(CREATE(\s+OR\s+REPLACE)?|ALTER|DROP|DESC|DESCRIBE|SHOW|EXECUTE)\s+(STREAM|TASK)S?\b", re.I
 )
 BLOCK = re.compile(r"(BEGIN|DECLARE|CALL|EXECUTE)\b", re.I)
 HAS_DATA = re.compile(r"SYSTEM\$STREAM_HAS_DATA\s*\(\s*'([^']+)'\s*\)\s*$", re.I)

@@ -23,7 +23,7 @@ from standin.errors import SqlError, unsupported
 from standin.history import History
 from standin.names import like_pattern
 from standin.pipelines import Pipelines
-from standin.results import TRANSACTION, UNKNOWN, Result, status
+from standin.results import TRANSACTION, UNKNOWN, Result, rows, status
 from standin.rewrite import Scope, rewrite
 from standin.stage_statements import Answer, Caller, StageStatements
 from standin.stages import OF_SESSION, StageStore
@@ -41,6 +41,12 @@ READS = (exp.Select, exp.SetOperation, exp.Values, exp.Show, exp.Describe, exp.S
 WAREHOUSE = "FAKESNOW_WAREHOUSE"  # the one that SHOW WAREHOUSES shows
 WRITES = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
 DEFINITIONS = (exp.Create, exp.Drop, exp.Alter, exp.Comment, exp.TruncateTable)
+# of these there are none: the stand-in makes no such thing
+NEVER_ANY = re.compile(
+    r"SHOW\s+(USER\s+FUNCTION|PIPE|ALERT|STREAMLIT|NOTEBOOK|SECRET|NETWORK\s+RULE|MODEL"
+    r"|SEMANTIC\s+VIEW)S\s+IN\s+(DATABASE|SCHEMA)\s+\S+$",
+    re.I,
+)
 STATEMENT_TIMEOUT = 630
 
 
@@ -194,6 +200,8 @@ class Session:
         if unset:
             self.variables.pop(unset[1].upper(), None)
             return status(DONE)
+        if NEVER_ANY.match(statement):
+            return rows(["created_on", "name", "schema_name"], [])
         tree = engine.parse_statement(statement)
         allowed.check(tree)
         return await self._statement(tree)
@@ -238,6 +246,8 @@ class Session:
         ends_or_begins = BEGIN.match(statement) or END.match(statement)
         if ends_or_begins or self.shared.stage_statements.match(statement):
             return status(DONE)
+        if NEVER_ANY.match(statement):
+            return rows(["created_on", "name", "schema_name"], [])
         tree = engine.parse_statement(statement)
         allowed.check(tree)
         if not isinstance(tree, (exp.Select, exp.SetOperation)):

@@ -1,11 +1,18 @@
 """Clean up: what the tutorial made goes, and nothing else; what is worth keeping is kept."""
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scenery.predictions import PATHS, draw_files, make_run, tables_of
 from scenery.tables import make_tables
 
-from helpers.snowflake.cleanup import database_exists, drop_everything, export, listing
+from helpers.snowflake.cleanup import (
+    database_exists,
+    drop_everything,
+    export,
+    listing,
+    write_batches,
+)
 from helpers.snowflake.connection import connect, execute
 from helpers.snowflake.sql_files import run_file
 from helpers.snowflake.writeback import write_back
@@ -62,13 +69,30 @@ def test_a_database_that_was_there_before_stays(connection):
 
 
 @pytest.mark.parametrize(
-    "thing", ["table mine (a number)", "view mine as select 1 as a", "stage mine"]
+    ("kind", "thing"),
+    [
+        ("table", "mine (a number)"),
+        ("view", "mine as select 1 as a"),
+        ("stage", "mine"),
+        ("sequence", "mine"),
+        ("file format", "mine type = csv"),
+        ("stream", "mine on stage clothing_dataset"),
+        ("schema", "mine"),
+    ],
 )
-def test_what_is_not_the_tutorials_stays(connection, thing):
-    execute(connection, f"create {thing}")
+def test_what_is_not_the_tutorials_stays(connection, kind, thing):
+    execute(connection, f"create {kind} {thing}")
     said = drop_everything(connection, DATABASE, made_database=True)
-    assert f"{thing.split()[0]} PUBLIC.MINE" in said and database_exists(connection, DATABASE)
+    name = "MINE" if kind == "schema" else "PUBLIC.MINE"
+    assert f"{kind} {name}" in said and database_exists(connection, DATABASE)
     assert listing(connection, DATABASE) == []
+
+
+def test_an_export_holds_batches_of_other_widths(tmp_path):
+    """Snowflake gives each batch the narrowest integers that it needs."""
+    batches = [pa.table({"A": pa.array([n], kind)}) for n, kind in ((1, pa.int8()), (900, "int16"))]
+    assert write_batches(batches[0], iter(batches[1:]), tmp_path / "x.parquet") == 2
+    assert pq.read_table(tmp_path / "x.parquet")["A"].to_pylist() == [1, 900]
 
 
 def test_a_name_that_is_no_identifier_is_refused(connection):

@@ -89,6 +89,32 @@ def test_loading_is_repeatable_and_a_changed_image_loses_its_prediction(loaded):
     assert len(listed) == 6 and "hat/001.jpg" not in [path for path, _, _ in listed]
 
 
+def test_an_image_that_was_only_touched_or_moved_keeps_its_prediction(loaded):
+    """Another time without another content; another address, as after an account's new name."""
+    connection, _ = loaded
+    before = execute(connection, "select * from clothing_test order by relative_path")
+    execute(connection, "update clothing_test set type = 'hat', confidence = 1")
+    moved = "update clothing_test set file_url = 'https://earlier/' || relative_path"
+    execute(connection, moved)
+    execute(connection, "update clothing_test set last_modified = '2020-01-01 00:00:00'")
+    added, changed = run_file(connection, "sql/04_load_tables.sql")["loaded_test"].iloc[0]
+    assert (added, changed) == (0, 0)
+    assert execute(connection, "select count(type) from clothing_test") == [(6,)]
+    execute(connection, "update clothing_test set type = null, confidence = null")
+    assert execute(connection, "select * from clothing_test order by relative_path") == before
+
+
+def test_of_what_has_vanished_the_first_are_shown_and_all_are_counted(loaded):
+    connection, _ = loaded
+    execute(
+        connection,
+        "insert into clothing_test (relative_path, size) "
+        "select 'gone/' || seq4(), 1 from table(generator(rowcount => 250))",
+    )
+    vanished = run_file(connection, "sql/04_load_tables.sql")["vanished"]
+    assert len(vanished) == 100 and set(vanished.VANISHED) == {250}
+
+
 def test_urls_come_in_order_whatever_the_names(loaded):
     connection, folder = loaded
     names = ["it's.jpg", "a b.jpg", "50%+1.jpg", "größe 'q\".jpg", "semi;colon--x.jpg"]

@@ -139,6 +139,11 @@ def test_predictions_reach_the_table_the_log_and_the_failures(connection, run):
     assert temporary_left(connection) == []
 
 
+def test_an_address_may_change_between_prediction_and_write_back(connection, run):
+    execute(connection, "update clothing_test set file_url = 'https://later/' || relative_path")
+    assert write_back(connection, run).updated == len(PATHS) - 1
+
+
 def test_a_second_time_changes_nothing_and_says_so(connection, run):
     write_back(connection, run)
     before = tables_of(connection)

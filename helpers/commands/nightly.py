@@ -75,12 +75,12 @@ def _load(connection: SnowflakeConnection) -> dict[str, int]:
     """How many images were added and changed since the last load, vanished, and cannot be read."""
     loaded = run_file(connection, "sql/04_load_tables.sql")
     added, changed = loaded["loaded_test"].iloc[0]
-    vanished = loaded["vanished"].iloc[:, 0] == TABLE
+    vanished = dict(loaded["vanished"].iloc[:, [0, 2]].to_numpy())
     unreadable = query(connection, "select count(*) from clothing_unreadable").iloc[0, 0]
     return {
         "added": int(added),
         "changed": int(changed),
-        "vanished": int(vanished.sum()),
+        "vanished": int(vanished.get(TABLE, 0)),
         "unreadable": int(unreadable),
     }
 

@@ -62,7 +62,7 @@ def write_back(
     arrived: what is written already is found.
     """
     inference, n_predictions, n_failures = check(run)
-    name = "STAGED_" + re.sub(r"\W", "_", run.name, flags=re.ASCII).upper()
+    name = staging_name(run)
     names = {"target": _quoted(target), "staged": name, "staged_failures": f"{name}_FAILURES"}
     try:
         n_staged = stage(connection, name, run, inference)
@@ -117,6 +117,11 @@ def check(run: runs.Run) -> tuple[dict, int, int]:
         )
     n_predictions, n_failures = counts
     return inference, n_predictions, n_failures
+
+
+def staging_name(run: runs.Run) -> str:
+    """Of the temporary stage and table of a run; the table of failures has _FAILURES after it."""
+    return "STAGED_" + re.sub(r"\W", "_", run.name, flags=re.ASCII).upper()
 
 
 def stage(connection: SnowflakeConnection, name: str, run: runs.Run, inference: dict) -> int:
@@ -228,12 +233,13 @@ def _without_row(
     """
     rows = execute(
         connection,
-        f"select s.relative_path, t.file_url is not null from {names['staged']} as s "
-        f"left join {names['target']} as t on t.file_url = s.file_url and t.size = s.size "
+        f"select s.relative_path, t.relative_path is not null from {names['staged']} as s "
+        f"left join {names['target']} as t on t.relative_path = s.relative_path "
+        "and t.size = s.size and coalesce(t.etag, s.etag) = s.etag "
         "left join clothing_prediction_log as l "
         "on l.run = %s and l.relative_path = s.relative_path "
         "and l.etag = s.etag and l.predicted_at = s.predicted_at "
-        "where t.file_url is null or l.run is null order by 1",
+        "where t.relative_path is null or l.run is null order by 1",
         (run.name,),
     )
     lost = [path for path, has_row in rows if has_row]
