@@ -129,7 +129,8 @@ def split_folders(folder: Path) -> tuple[Path, Path]:
     if len(names) < 2 or names[0] != "train":
         needs = "needs the folders" if folder.is_dir() else "does not exist. Give a folder with"
         raise FileNotFoundError(
-            f"Images folder {folder} {needs} train/ and test/ (or validation/), each with a folder a class."
+            f"Images folder {folder} {needs} train/ and test/ (or validation/), "
+            "each with a folder a class."
         )
     return folder / names[0], folder / names[1]
 
