@@ -1,10 +1,13 @@
 """From a signed URL to a uint8 RGB tensor: download, decode, and the one evaluation transform."""
 
 import io
+import os
 import random
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from urllib import parse, request
 
 import numpy as np
 import torch
@@ -45,8 +48,10 @@ class UrlExpired(ImageError):
 class Downloader:
     """Pooled HTTP downloads; safe to share between threads.
 
-    timeout_s: bounds the wait for a connection and between two reads. backoff_s: before the second
-    attempt, twice as long before each further one.
+    Proxies and certificates are the environment's: HTTP_PROXY, HTTPS_PROXY, NO_PROXY, and
+    REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, else SSL_CERT_FILE or the system's. timeout_s: bounds the
+    wait for a connection and between two reads. backoff_s: before the second attempt, twice as
+    long before each further one. Raises FileNotFoundError for certificates that are not there.
     """
 
     def __init__(
@@ -57,10 +62,21 @@ class Downloader:
         max_bytes: int = MAX_BYTES,
     ):
         # here, so that training from a folder needs only torch, torchvision and numpy
+        import requests.adapters
         import urllib3
 
-        timeout = urllib3.Timeout(timeout_s)
-        self._pool = urllib3.PoolManager(maxsize=32, retries=False, timeout=timeout)
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        if bundle and not Path(bundle).exists():
+            raise FileNotFoundError(
+                f"Certificates {bundle} are not there: correct REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE."
+            )
+        self._options: Any = {
+            "ca_cert_dir" if bundle and Path(bundle).is_dir() else "ca_certs": bundle,
+            "timeout": urllib3.Timeout(timeout_s),
+            "retries": False,
+        }
+        self._direct = urllib3.PoolManager(maxsize=32, **self._options)
+        self._through = requests.adapters.HTTPAdapter(pool_maxsize=32)
         self._errors = urllib3.exceptions.HTTPError
         self.attempts = attempts
         self.backoff_s = backoff_s
@@ -81,14 +97,23 @@ class Downloader:
             except (self._errors, OSError) as error:
                 # urllib3 writes the URL, and so its signature, into its messages: only the kind
                 # is kept
-                reason = getattr(error, "status", None) or type(error).__name__
+                reason = str(error) if type(error) is OSError else type(error).__name__
             if attempt < self.attempts:
                 jitter = random.uniform(0.5, 1)  # many readers must not come back all at once
                 time.sleep(self.backoff_s * 2 ** (attempt - 1) * jitter)
         raise ImageError(f"download failed after {self.attempts} attempts: {reason}", self.attempts)
 
     def _get(self, url: str) -> bytes:
-        response = self._pool.request("GET", url, preload_content=False)
+        from requests import utils
+
+        # requests itself compares no port of an address
+        direct = request.proxy_bypass(parse.urlsplit(url).netloc)
+        proxy = utils.select_proxy(url, {} if direct else utils.get_environ_proxies(url, None))
+        pools = self._direct
+        if proxy:
+            address = proxy if "://" in proxy else f"http://{proxy}"
+            pools = self._through.proxy_manager_for(address, **self._options)
+        response = pools.request("GET", url, preload_content=False)
         try:
             # Google answers 400 for an expired URL
             if response.status == 403 or (
@@ -96,9 +121,7 @@ class Downloader:
             ):
                 raise UrlExpired(f"the signed URL was refused ({response.status})")
             if response.status in RETRIED_STATUS:
-                error: Any = self._errors()
-                error.status = f"HTTP status {response.status}"
-                raise error
+                raise OSError(f"HTTP status {response.status}")
             if response.status != 200:
                 raise ImageError(f"HTTP status {response.status}")
             data = response.read(self.max_bytes + 1)  # raises IncompleteRead when cut off

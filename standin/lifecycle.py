@@ -87,10 +87,12 @@ def connection_parameters(root: Path | None = None) -> dict[str, Any]:
     """
     server = ensure_running(root)
     os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
-    for variable in ("no_proxy", "NO_PROXY"):
-        others = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
-        if server.host not in others:
-            os.environ[variable] = ",".join([*others, server.host])
+    # clients differ in which of the two goes before the other, so both get what both have
+    named = ",".join(os.environ.get(variable, "") for variable in ("no_proxy", "NO_PROXY"))
+    direct = [name.strip() for name in named.split(",") if name.strip()]
+    if "*" not in direct:  # which counts only alone, and names all hosts
+        both = ",".join(dict.fromkeys([*direct, server.host]))
+        os.environ |= {"no_proxy": both, "NO_PROXY": both}
     return {
         "user": "tutorial",
         "password": (server.root / PASSWORD).read_text(),

@@ -2,16 +2,23 @@ import http.server
 import io
 import json
 import pickle
+import ssl
 import subprocess
 import sys
 import threading
+import traceback
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scenery.certificates import Authority
 from scenery.faulty_server import FaultyServer
+from scenery.forward_proxy import CREDENTIAL, QUOTED, forward_proxy
 
+from helpers.cluster.start import start_cluster
 from helpers.images import (
     MIN_SIDE,
     Downloader,
@@ -209,3 +216,140 @@ def test_an_expired_url_of_google_is_signed_anew_and_another_400_is_not():
             Downloader()(f"{url}/wrong")
         assert not isinstance(other.value, UrlExpired)
         server.shutdown()
+
+
+PROXIES = [f"{scheme}_proxy" for scheme in ("http", "https", "all", "no")]
+AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+FAR = "stage.example.invalid"  # a name that no resolver knows, but the proxy's
+
+
+@pytest.fixture
+def surroundings(monkeypatch):
+    """The environment, without any setting of proxies and certificates."""
+    for name in (*PROXIES, *map(str.upper, PROXIES), *AUTHORITIES):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def far(photographs):
+    """A signed URL of a stage that is reached through a proxy alone, and its server's address."""
+    with FaultyServer(photographs) as server:
+        (url,) = server.sign(["0 ä+%.jpg"])
+        yield url.replace(urlsplit(url).netloc, FAR), ("127.0.0.1", urlsplit(url).port)
+
+
+@pytest.fixture
+def far_with_tls(photographs, tmp_path_factory):
+    """The same over TLS, and the folder with the authority that signed its certificate."""
+    folder = tmp_path_factory.mktemp("authority")
+    certificate, key = Authority(folder).issue("stage")
+    subprocess.run(["openssl", "rehash", folder], check=True)  # how OpenSSL finds one in a folder
+    with FaultyServer(photographs) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+        (url,) = server.sign(["0 ä+%.jpg"])
+        yield url.replace("http://", "https://"), ("127.0.0.1", urlsplit(url).port), folder
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_images_come_through_the_proxy_of_the_environment(
+    photographs, far, surroundings, name, scheme
+):
+    url, origin = far
+    with forward_proxy(origin, CREDENTIAL) as proxy:
+        surroundings.setenv(name, f"{scheme}{QUOTED}@{proxy.address}")
+        assert Downloader()(url) == ((photographs / "0 ä+%.jpg").read_bytes(), 1)
+        assert proxy.seen == [url]
+
+
+def test_workers_come_through_the_proxy_as_well(photographs, far, surroundings):
+    url, origin = far
+    with forward_proxy(origin, CREDENTIAL) as proxy:
+        surroundings.setenv("HTTP_PROXY", f"http://{QUOTED}@{proxy.address}")
+        with start_cluster("local", n_workers=1) as client:
+            fetched = client.submit(lambda url: Downloader()(url), url).result()
+        assert fetched[0] == (photographs / "0 ä+%.jpg").read_bytes()
+        assert proxy.seen == [url]
+
+
+def test_a_proxy_that_refuses_is_told_without_its_password_and_the_url(
+    far, far_with_tls, surroundings
+):
+    texts = []
+    for url, origin in (far, far_with_tls[:2]):
+        with forward_proxy(origin, CREDENTIAL) as proxy:
+            for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+                surroundings.setenv(name, f"http://jane:not-this-one@{proxy.address}")
+            with pytest.raises(ImageError, match=r"407|ProxyError") as caught:
+                Downloader(attempts=2, backoff_s=0.001)(url)
+            texts.append("".join(traceback.format_exception_only(caught.value)))
+    told = " ".join(texts)
+    assert not [s for s in ("not-this-one", FaultyServer.SECRET, FAR, "jane") if s in told]
+
+
+@pytest.mark.parametrize("name", AUTHORITIES)
+@pytest.mark.parametrize("through", [True, False])
+def test_certificates_of_the_environment_are_trusted(
+    photographs, far_with_tls, surroundings, name, through
+):
+    url, origin, folder = far_with_tls
+    with forward_proxy(origin) as proxy:
+        if through:
+            surroundings.setenv("HTTPS_PROXY", proxy.address)
+        with pytest.raises(ImageError, match="after 1 attempts: SSLError"):
+            Downloader(attempts=1)(url)
+        path = folder if name == "SSL_CERT_DIR" else folder / "authority.pem"
+        surroundings.setenv(name, str(path))
+        assert Downloader(attempts=1)(url)[0] == (photographs / "0 ä+%.jpg").read_bytes()
+        assert len(proxy.seen) == 2 * through
+
+
+def test_a_folder_of_certificates_is_trusted_and_one_that_is_not_there_is_named(
+    far_with_tls, surroundings
+):
+    url, _, folder = far_with_tls
+    surroundings.setenv("REQUESTS_CA_BUNDLE", str(folder))
+    Downloader(attempts=1)(url)
+    surroundings.setenv("REQUESTS_CA_BUNDLE", str(folder / "gone.pem"))
+    with pytest.raises(FileNotFoundError, match=r"gone\.pem.*REQUESTS_CA_BUNDLE"):
+        Downloader()
+
+
+@pytest.mark.parametrize(
+    "no_proxy, host, direct",
+    [
+        ("", FAR, False),
+        (FAR, FAR, True),
+        (FAR, f"{FAR}:8080", True),
+        ("other.invalid, example.invalid", FAR, True),
+        (".example.invalid", FAR, True),
+        ("xample.invalid", FAR, False),
+        (f"{FAR}.org", FAR, False),
+        (f"{FAR}:8080", f"{FAR}:8080", True),
+        (f"{FAR}:8081", f"{FAR}:8080", False),
+        ("127.0.0.1", "127.0.0.1:9", True),
+        ("127.0.0.1:9", "127.0.0.1:9", True),
+        ("127.0.0.1:8", "127.0.0.1:9", False),
+        ("x127.0.0.1x", "127.0.0.1:9", False),
+        ("127.0.0.0/8", "127.0.0.1:9", True),
+        ("10.0.0.0/8", "127.0.0.1:9", False),
+        ("::1", "[::1]:9", True),
+        ("[::1]", "[::1]:9", True),
+        ("[::1]:9", "[::1]:9", True),
+        ("[::1]:8", "[::1]:9", False),
+        ("::2", "[::1]:9", False),
+        ("*", FAR, True),
+    ],
+)
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_what_no_proxy_names_is_fetched_directly(far, surroundings, name, no_proxy, host, direct):
+    url, origin = far
+    with forward_proxy(origin) as proxy:
+        surroundings.setenv("http_proxy", f"http://{proxy.address}")
+        surroundings.setenv(name, no_proxy)
+        with suppress(ImageError):  # nobody is there to answer a direct one
+            Downloader(timeout_s=2, attempts=1)(url.replace(FAR, host))
+        assert bool(proxy.seen) is not direct

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 import snowflake.connector
 from snowflake.connector.errors import Error
 
@@ -233,3 +234,29 @@ def test_default_folder(monkeypatch, tmp_path):
     assert lifecycle.default_root() == tmp_path
     monkeypatch.delenv("TUTORIAL_SANDBOX")
     assert lifecycle.default_root() == Path(__file__).resolve().parents[1] / ".sandbox"
+
+
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+@pytest.mark.parametrize("named", ["", "corp.example", "a.example, corp.example", "*"])
+def test_no_proxy_is_on_the_way_to_the_stand_in_nor_to_what_was_named(
+    running_standin, monkeypatch, name, named
+):
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv(name, named)
+    standin.connection_parameters()
+    standin.connection_parameters()
+    hosts = ["127.0.0.1"] + (["corp.example"] if named else [])
+    assert all(requests.utils.should_bypass_proxies(f"http://{host}", None) for host in hosts)
+    if named != "*":
+        assert not requests.utils.should_bypass_proxies("http://other.example", None)
+        assert os.environ["no_proxy"] == os.environ["NO_PROXY"]
+
+
+def test_a_name_that_only_contains_the_stand_ins_is_not_taken_for_it(running_standin, monkeypatch):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "x127.0.0.1x")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    standin.connection_parameters()
+    assert requests.utils.should_bypass_proxies("http://127.0.0.1", None)

@@ -3,7 +3,6 @@
 import pickle
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 import torchvision
@@ -83,7 +82,7 @@ def _packaged(network: Network) -> dict[str, Tensor]:
 def _downloaded(arch: str) -> nn.Module:
     try:
         return torchvision.models.get_model(arch, weights="DEFAULT")
-    except (URLError, OSError, pickle.UnpicklingError) as error:
+    except (OSError, pickle.UnpicklingError) as error:
         offline = (repr(name) for name, network in NETWORKS.items() if network.package)
         raise ConnectionError(
             f"The ImageNet weights of {arch} could not be downloaded ({error}). Without "
