@@ -23,7 +23,6 @@ from scenery.remote_cluster import RemoteCluster
 from helpers import model as models
 from helpers.cluster.elsewhere import version_skew
 from helpers.cluster.loading import loaded_models, send_model
-from helpers.cluster.predictor import TURNS, gpu_turn
 from helpers.cluster.start import SLOTS, start_cluster
 from helpers.cluster.task import Batch, classify_batch
 from helpers.files import digest_of
@@ -284,7 +283,7 @@ with gpu_turn(torch.device("cuda", 0)):
 
 
 class User:
-    """A process of another user of this machine, who takes a turn at the GPU until told to end."""
+    """A process of a user of this machine, who takes a turn at the GPU until told to end."""
 
     def __init__(self, user_id: int, temporary: Path):
         self.process = subprocess.Popen(
@@ -327,27 +326,11 @@ def open_to_all():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
-def test_two_users_take_turns_at_a_gpu(open_to_all):
+def test_a_user_takes_turns_at_a_gpu_and_never_meets_the_lock_of_another(open_to_all):
     with User(1001, open_to_all) as first:
         assert first.says() == "asks" and first.says() == "computes"
-        with User(1002, open_to_all) as second:
+        with User(1001, open_to_all) as second, User(1002, open_to_all) as other:
             assert second.says() == "asks" and second.is_silent_for(seconds=0.5)
+            assert other.says() == "asks" and other.says() == "computes" and other.end() == 0
             assert first.end() == 0
             assert second.says() == "computes" and second.end() == 0
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
-def test_a_user_who_is_shut_out_has_a_lock_of_their_own(open_to_all):
-    closed = open_to_all / TURNS
-    closed.mkdir(mode=0o700)
-    with User(1001, open_to_all) as user:
-        assert user.says() == "asks" and user.says() == "computes" and user.end() == 0
-    assert (open_to_all / "gpu-0-of-user-1001.lock").exists()
-
-
-def test_a_turn_needs_no_folder_of_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    (tmp_path / TURNS).write_text("in the way")
-    with gpu_turn(torch.device("cuda", 3)):
-        assert (tmp_path / f"gpu-3-of-user-{os.geteuid()}.lock").exists()

@@ -24,6 +24,7 @@ TOKEN = "saturn-token-of-the-test"
 # what may take minutes on a busy machine is to import torch in each process
 pytestmark = pytest.mark.timeout(900)
 CLOSE = "POST /api/dask_clusters/c1/close"
+STOP = "POST /api/dask_clusters/c1/stop"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def _on_saturn(saturn, monkeypatch):
     saturn.error = ""
     saturn.machines = 4
     saturn.refused.clear()
+    saturn.closing = {CLOSE}
     saturn.calls.clear()
 
 
@@ -150,9 +152,17 @@ def test_the_life_of_a_cluster(saturn, tmp_path, monkeypatch):
         assert len(client.nthreads()) == 1
 
 
+def test_a_cluster_is_stopped_by_todays_api(saturn):
+    """It has no close, and says stop."""
+    saturn.closing = {STOP}
+    with start_cluster("saturn", wait_s=300):
+        pass
+    assert saturn.calls[-2:] == [CLOSE, STOP] and saturn.cluster.scheduler is None
+
+
 def test_a_cluster_that_cannot_be_stopped_is_named(saturn):
     client = start_cluster("saturn", wait_s=300)
-    saturn.refused.add(CLOSE)
+    saturn.refused |= {CLOSE, STOP}
     named = f"did not stop the cluster, which costs.*{CLOSE} failed"
     with pytest.raises(ConnectionError, match=named):
         client.close()

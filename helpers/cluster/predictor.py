@@ -8,7 +8,7 @@ import tempfile
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +31,6 @@ EXPORT_AT = 32
 # images that ONNX Runtime takes at once: more are no faster, and need memory in proportion
 PASS = 8
 READERS = 8  # threads that download and decode, for each worker process
-TURNS = "gpu-turns"  # folder of the locks, in the temporary folder
 POLL_S = 0.002  # how often a process that waits for the GPU looks: a pass takes ten times as long
 
 
@@ -156,24 +155,10 @@ def _exported(model: Classifier) -> bytes:
 
 
 def gpu_turn(device: torch.device) -> AbstractContextManager:
-    """One process at a time computes on a GPU that several share, whoever their users are.
+    """One process of this user at a time computes on a GPU that several share.
 
-    It is that process's turn until the block ends.
+    It is that process's turn until the block ends. Each user has a lock of their own: one that
+    somebody else made could not be opened.
     """
-    temporary = Path(tempfile.gettempdir())
-    name = f"gpu-{device.index or 0}"
-    try:
-        lock = FileLock(_shared_folder(temporary) / f"{name}.lock", mode=0o666)
-        return lock.acquire(poll_interval=POLL_S)
-    except OSError:  # the folder or the file is another user's, and closed
-        own = FileLock(temporary / f"{name}-of-user-{os.geteuid()}.lock")
-        return own.acquire(poll_interval=POLL_S)
-
-
-def _shared_folder(temporary: Path) -> Path:
-    """Open to all, and not sticky as the temporary folder is, where a file is its owner's alone."""
-    folder = temporary / TURNS
-    with suppress(FileExistsError):
-        folder.mkdir()
-        folder.chmod(0o777)  # mkdir's own mode would lose the bits of the umask
-    return folder
+    name = f"gpu-{device.index or 0}-of-user-{os.geteuid()}.lock"
+    return FileLock(Path(tempfile.gettempdir(), name)).acquire(poll_interval=POLL_S)

@@ -23,6 +23,8 @@ from helpers.inference.schedule import Flight, Sign, batches
 from helpers.inference.worklist import Worklist
 from helpers.model import read_card
 
+# Dask warns that it cannot tell the size of its report's own message
+logging.getLogger("distributed.sizeof").setLevel(logging.ERROR)
 # what the summary says of the model
 CARD = ("arch", "classes", "image_size", "temperature", "data_set", "data_digest")
 
@@ -65,7 +67,8 @@ def classify(
             if set(loaded_models(client).values()) != {model}:
                 send_model(client, model_path)
             if report:
-                stack.enter_context(_reported(client, parts.folder / "dask-report.html"))
+                stack.enter_context(client.as_current())
+                stack.enter_context(performance_report(str(parts.folder / "dask-report.html")))
             bar = stack.enter_context(tqdm(total=total, unit="image", disable=not progress))
             stack.callback(parts.flush)
             slots = sum(client.nthreads().values())
@@ -129,18 +132,6 @@ def plan(
         f"The client signed {urls_per_s:,.0f} URLs/s and {needed:,.0f} are needed: {bottleneck} "
         "bottleneck.",
     ]
-
-
-@contextmanager
-def _reported(client: Client, path: Path) -> Generator[None, None, None]:
-    """Saves Dask's report of a pass that ends well; after an error the scheduler may be gone."""
-    # Dask warns that it cannot tell the size of the report's own message
-    logging.getLogger("distributed.sizeof").setLevel(logging.ERROR)
-    with client.as_current():
-        recorder = performance_report(str(path))
-        recorder.__enter__()
-        yield
-        recorder.__exit__(None, None, None)
 
 
 @contextmanager

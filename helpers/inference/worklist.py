@@ -14,9 +14,8 @@ class Worklist:
 
     frames: of FILE_URL, RELATIVE_PATH, SIZE, ETAG. predicted: keys of the images that earlier calls
     have predicted.
-    Paths that were met are remembered as 64-bit hashes, 8 bytes each, in sorted arrays that are
-    merged as they double: a hundred million take 800 MB, where a set of strings would take ten
-    times as much.
+    Paths that were met are remembered as 64-bit hashes in a sorted array, 8 bytes each: a hundred
+    million take 800 MB, where a set of strings would take ten times as much.
 
     >>> listed = pd.DataFrame({"FILE_URL": "u", "RELATIVE_PATH": ["a", "b", "b"], "SIZE": 1})
     >>> listed["ETAG"] = "e"
@@ -34,8 +33,7 @@ class Worklist:
         self.present = np.zeros(len(predicted), bool)  # which of them the table still lists
         self.listed = 0
         self.duplicates = 0
-        # sorted hashes of paths, each array at least twice as long as the next
-        self._met: list[np.ndarray] = []
+        self._met = np.zeros(0, np.uint64)
 
     @property
     def done(self) -> int:
@@ -44,32 +42,26 @@ class Worklist:
 
     def lists(self, paths: pd.Series) -> np.ndarray:
         """(N,) whether each path was met."""
-        known = [_find(met, keys_of(paths))[1] for met in self._met]
-        return np.any([np.zeros(len(paths), bool), *known], axis=0)
+        return _find(self._met, keys_of(paths))[1]
 
     def chunks(self, size: int) -> Iterator[pd.DataFrame]:
-        """The rows to predict, from `size` listed rows at a time; a chunk may be empty."""
+        """The rows to predict, `size` at a time; none of a frame that has none."""
         for frame in self.frames:
-            for start in range(0, len(frame), size):
-                yield self._wanted(frame[start : start + size])
+            wanted = self._wanted(frame)
+            for start in range(0, len(wanted), size):
+                yield wanted[start : start + size]
 
     def _wanted(self, frame: pd.DataFrame) -> pd.DataFrame:
-        frame = frame[self._first_met(frame["RELATIVE_PATH"])]
-        self.listed += len(frame)
+        paths = keys_of(frame["RELATIVE_PATH"])
+        new = ~pd.Series(paths).duplicated().to_numpy() & ~_find(self._met, paths)[1]
+        met_now = np.sort(paths[new])
+        self._met = np.insert(self._met, np.searchsorted(self._met, met_now), met_now)
+        self.duplicates += int((~new).sum())
+        self.listed += int(new.sum())
+        frame = frame[new]
         at, known = _find(self.predicted, keys_of(frame["RELATIVE_PATH"], frame["ETAG"]))
         self.present[at[known]] = True
         return frame[~known]
-
-    def _first_met(self, paths: pd.Series) -> np.ndarray:
-        """(N,) whether each path is met for the first time; from now on it is one that was met."""
-        keys = keys_of(paths)
-        new = ~pd.Series(keys).duplicated().to_numpy() & ~self.lists(paths)
-        self.duplicates += int((~new).sum())
-        latest = np.sort(keys[new])
-        while self._met and len(self._met[-1]) <= len(latest):
-            latest = np.sort(np.concatenate([self._met.pop(), latest]))
-        self._met.append(latest)
-        return new
 
 
 def keys_of(*columns: pd.Series) -> np.ndarray:

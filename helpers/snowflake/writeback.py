@@ -63,7 +63,8 @@ def write_back(
     """
     inference, n_predictions, n_failures = check(run)
     name = staging_name(run)
-    names = {"target": _quoted(target), "staged": name, "staged_failures": f"{name}_FAILURES"}
+    quoted = '"' + target.replace('"', '""') + '"'  # the name in its own case
+    names = {"target": quoted, "staged": name, "staged_failures": f"{name}_FAILURES"}
     try:
         n_staged = stage(connection, name, run, inference)
         results = run_file(
@@ -75,7 +76,8 @@ def write_back(
         if n_logged != n_staged - len(unmatched):  # images are gone, or were written before
             unmatched += _without_row(connection, run, names)
         matched = n_staged - len(unmatched)
-        recorded = _recorded_failures(connection, run)
+        counting = "select count(*) from clothing_failure where run = %s"
+        recorded = execute(connection, counting, (run.name,))[0][0]
         if updated > matched or n_logged > matched or recorded < n_failures:
             raise MismatchError(
                 f"Run {run.name}: {matched} of {n_staged} staged images have a row in {target}, "
@@ -249,13 +251,3 @@ def _without_row(
             "Nothing was written; run again."
         )
     return [path for path, _ in rows]
-
-
-def _recorded_failures(connection: SnowflakeConnection, run: runs.Run) -> int:
-    counting = "select count(*) from clothing_failure where run = %s"
-    return execute(connection, counting, (run.name,))[0][0]
-
-
-def _quoted(name: str) -> str:
-    """A table's name in its own case, as the text of a quoted identifier."""
-    return '"' + name.replace('"', '""') + '"'

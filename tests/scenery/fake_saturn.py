@@ -27,6 +27,7 @@ class FakeSaturn:
         self.error = ""  # what is wrong with the resource
         self.machines = 4  # for workers
         self.refused: set[str] = set()  # calls that fail
+        self.closing = {f"POST {ROOT}/{ID}/close"}  # calls that stop the cluster
         self.calls: list[str] = []  # method and path of all requests
         handler = type("Handler", (_Handler,), {"saturn": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -48,8 +49,9 @@ class FakeSaturn:
             return 200, self._signed(body)
         if call == f"POST {ROOT}/{ID}/scale":
             self.cluster.scale(min(json.loads(body)["n"], self.machines))
-        if call == f"POST {ROOT}/{ID}/close":
+        if call in self.closing:
             self.cluster.close()
+            return 200, {}
         answers = self._answers()
         if call not in answers:
             return 404, {"message": f"there is no {call}"}
@@ -68,7 +70,6 @@ class FakeSaturn:
             f"GET {ROOT}/{ID}/info": links,
             f"GET {ROOT}/{ID}/status": {"status": status},
             f"POST {ROOT}/{ID}/scale": {},
-            f"POST {ROOT}/{ID}/close": {},
         }
 
     def _start(self, asked: dict) -> dict:
