@@ -21,8 +21,11 @@ def runs_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Folder of what can be made again."""
-    return home() / ".cache"
+    """Folder of what can be made again: TUTORIAL_CACHE, else in `home`.
+
+    A disk of the machine's own is best: the home of several machines is slow, and billed.
+    """
+    return Path(os.environ.get("TUTORIAL_CACHE") or home() / ".cache").resolve()
 
 
 def trained_model() -> Path:

@@ -22,7 +22,8 @@ from scenery.remote_cluster import RemoteCluster
 
 from helpers import model as models
 from helpers.cluster.elsewhere import version_skew
-from helpers.cluster.loading import loaded_models, send_model
+from helpers.cluster.loading import devices, loaded_models, send_model
+from helpers.cluster.predictor import Predictor
 from helpers.cluster.start import SLOTS, start_cluster
 from helpers.cluster.task import Batch, classify_batch
 from helpers.files import digest_of
@@ -89,6 +90,7 @@ def test_a_model_is_loaded_once_and_replaced_by_another(remote, checkpoints):
     with start_cluster(remote.scheduler_address) as client:
         first = send_model(client, checkpoints[0])
         assert first == digest_of(checkpoints[0]) and set(loaded_models(client).values()) == {first}
+        assert set(devices(client).values()) == {str(models.device_named())}
         loaded = client.run(lambda dask_worker: id(dask_worker.predictor))
         send_model(client, checkpoints[0])
         assert client.run(lambda dask_worker: id(dask_worker.predictor)) == loaded
@@ -102,6 +104,16 @@ def test_a_late_worker_has_the_model(remote, checkpoints):
         remote.scale(2)
         client.wait_for_workers(2, timeout=120)
         assert list(loaded_models(client).values()) == [digest] * 2
+
+
+def test_a_gpu_that_pytorch_does_not_find_is_said(checkpoints, tmp_path, monkeypatch):
+    """As where its driver is older than PyTorch's CUDA: the work costs a GPU, and has none."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    said = Predictor(checkpoints[0], "digest", 1).computes_on()
+    on_cpu = models.device_named().type == "cpu"
+    assert said == ("cpu, for PyTorch finds no CUDA on the GPU" if on_cpu else "cuda")
 
 
 def test_a_damaged_model_is_refused(remote, tmp_path):

@@ -29,8 +29,14 @@ def test_identifier_refuses_what_could_be_more_than_a_name(name):
         config.identifier(name)
 
 
+def test_what_can_be_made_again_may_lie_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("TUTORIAL_CACHE", str(tmp_path / "cache"))
+    assert config.cache_folder() == tmp_path / "cache"
+
+
 def test_home_moves_everything(monkeypatch, tmp_path):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path))
+    monkeypatch.delenv("TUTORIAL_CACHE", raising=False)
     assert config.runs_folder().is_relative_to(tmp_path)
     assert config.cache_folder().is_relative_to(tmp_path)
     assert config.trained_model().is_relative_to(tmp_path)

@@ -219,7 +219,7 @@ def test_recipe_names_what_exists():
     assert recipe["environment_variables"]["TUTORIAL_BACKEND"] == "snowflake"
     assert (PROJECT_ROOT / "requirements.txt").exists()
     assert "requirements.txt" in recipe["start_script"]
-    known = {*login.VARIABLES, "TUTORIAL_BACKEND", "TUTORIAL_HOME"}
+    known = {*login.VARIABLES, "TUTORIAL_BACKEND", "TUTORIAL_HOME", "TUTORIAL_CACHE"}
     assert set(recipe["environment_variables"]) <= known
     variables = [s for s in recipe["secrets"] if s["type"] == "environment_variable"]
     assert {variable["location"] for variable in variables} <= known

@@ -61,3 +61,8 @@ def loaded_models(client: Client) -> dict[str, str]:
     return client.run(
         lambda dask_worker: getattr(getattr(dask_worker, "predictor", None), "digest", "")
     )
+
+
+def devices(client: Client) -> dict[str, str]:
+    """What each worker computes on, by its address, once it has a model."""
+    return client.run(lambda dask_worker: dask_worker.predictor.computes_on())

@@ -4,6 +4,7 @@ Nothing here knows Snowflake.
 """
 
 import os
+import shutil
 import tempfile
 import threading
 import warnings
@@ -59,6 +60,11 @@ class Predictor:
         self._turn = threading.Lock()  # one forward pass at a time, which uses all compute threads
         self._download = Downloader()
         self._threads = ThreadPoolExecutor(READERS, "images", torch.set_num_threads, (1,))
+
+    def computes_on(self) -> str:
+        """The device; where it is the CPU of a machine with a GPU, that too."""
+        idle = self.device.type == "cpu" and shutil.which("nvidia-smi")
+        return f"{self.device}, for PyTorch finds no CUDA on the GPU" if idle else str(self.device)
 
     def read_all(self, urls: list[str]) -> list[tuple[Tensor, str] | ImageError]:
         """What `read` returns for each URL, in order."""
