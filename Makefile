@@ -94,6 +94,7 @@ bench-inference: setup  ## measure inference beside its ceiling
 
 bench-scale: setup  ## measure our own overhead at up to a million rows
 	@$(BIN)/python benchmarks/bench_scale.py
+	@$(BIN)/python benchmarks/bench_stage.py
 
 bench-writeback: setup  ## measure write-back at up to a million rows
 	@$(BIN)/python benchmarks/bench_writeback.py
