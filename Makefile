@@ -15,6 +15,8 @@ DEEP ?=
 # TORCH=cpu installs PyTorch's CPU build: no 5 GB of CUDA libraries
 TORCH ?= $(if $(wildcard .venv/.installedcpu),cpu)
 BIN := .venv/bin
+# two files of tests at a time: most of a test is one process that imports
+SIDE_BY_SIDE := -n 2 --dist loadfile
 STAMP := .venv/.installed$(TORCH)
 
 .DEFAULT_GOAL := help
@@ -63,10 +65,10 @@ lint: setup  ## ruff on code and notebooks, and a check of types
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/ty check --quiet
 
 test: lint  ## lint, unit tests and the notebooks
-	@$(BIN)/pytest -m "not slow and not browser"
+	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not browser"
 
 test-slow: setup
-	@$(BIN)/pytest -m "slow or browser"
+	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "slow or browser"
 
 test-browser: setup  ## the notebooks in JupyterLab and the pages, in Chromium
 	@$(BIN)/pytest -m browser; status=$$?; echo "Screenshots: runs/screenshots/"; exit $$status

@@ -126,6 +126,21 @@ def test_urls_come_in_order_whatever_the_names(loaded):
     assert [len(urllib.request.urlopen(url).read()) - len(data) for url in urls] == [0, 1, 2, 3, 4]
 
 
+def test_a_thousand_long_paths_fit_into_a_statement(loaded, monkeypatch):
+    """Snowflake takes a text of one megabyte."""
+    connection, _ = loaded
+    sent = []
+
+    def note(_connection, sql, values):
+        sent.append(len(f"{sql}{values[0]!r}".encode()))
+        return query(_connection, sql, values)
+
+    monkeypatch.setattr(listing, "query", note)
+    paths = [f"帽子/{'赤い帽子' * 60}{index}.jpg" for index in range(listing.SIGNED_AT_ONCE)]
+    assert len(sign_urls(connection, "clothing_dataset", paths)) == len(paths)
+    assert len(sent) == 1 and sent[0] < 2**20
+
+
 def test_more_paths_than_one_statement_takes(loaded, monkeypatch):
     monkeypatch.setattr(listing, "SIGNED_AT_ONCE", 3)
     paths = [f"hat/{i}.jpg" for i in range(8)]

@@ -108,6 +108,7 @@ def sign_urls(
     )
     urls = []
     for start in range(0, len(paths), SIGNED_AT_ONCE):
-        values = (json.dumps(paths[start : start + SIGNED_AT_ONCE]),)
+        # letters as they are: escaped, a thousand paths in Japanese are over that megabyte
+        values = (json.dumps(paths[start : start + SIGNED_AT_ONCE], ensure_ascii=False),)
         urls += query(connection, sql, values).iloc[:, 0].tolist()
     return urls
