@@ -87,6 +87,14 @@ def test_a_download_that_fails_names_what_works_offline(monkeypatch):
         build("resnet18", 3, "imagenet")
 
 
+def test_a_checkpoint_is_looked_for_from_the_projects_root(monkeypatch, tmp_path):
+    """JupyterLab's kernels run in the folder of their notebook."""
+    monkeypatch.chdir(tmp_path)
+    build("efficientnet_lite0", 10, "model/model_drawn.pt")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt does not exist"):
+        build("efficientnet_lite0", 10, "nowhere.pt")
+
+
 def test_weights_of_another_digest_or_none_are_refused(monkeypatch):
     other = replace(NETWORKS["efficientnet_lite0"], digest="0" * 64)
     with pytest.raises(ValueError, match=r"has the SHA-256 5793\w+, not 0{64}: it is not what was"):

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from helpers import networks
+from helpers import config, networks
 from helpers.files import digest_of
 from helpers.model import read_checkpoint
 from helpers.networks import NETWORKS, Network
@@ -17,8 +17,9 @@ from helpers.networks import NETWORKS, Network
 def build(arch: str, n_classes: int, weights: str = "none") -> nn.Module:
     """A network of `networks.NETWORKS` with `n_classes` outputs.
 
-    weights: "imagenet" (pretrained), "none" (random), or the path of a checkpoint (.pt), of which
-    the last layer is left out where its classes are others. Raises ValueError, ConnectionError.
+    weights: "imagenet" (pretrained), "none" (random), or the path of a checkpoint (.pt), from the
+    project's root if it is relative; its last layer is left out where its classes are others.
+    Raises ValueError, ConnectionError.
     """
     network = networks.known(arch)
     if weights == "imagenet":
@@ -26,7 +27,8 @@ def build(arch: str, n_classes: int, weights: str = "none") -> nn.Module:
         return networks.with_outputs(net, n_classes)
     net = networks.construct(arch, n_classes)
     if weights.endswith(".pt"):
-        _load_matching(net, read_checkpoint(weights)["state_dict"], arch, weights)
+        path = config.PROJECT_ROOT / weights  # wherever the notebook's kernel runs
+        _load_matching(net, read_checkpoint(path)["state_dict"], arch, weights)
     elif weights != "none":
         raise ValueError(
             f'weights is {weights!r}. Use "imagenet", "none", or the path of a checkpoint (.pt).'
