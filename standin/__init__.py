@@ -26,7 +26,7 @@ does not prove". It imports nothing of the project. The files in the order of re
     definitions        all other DDL
     settings           USE, SET and ALTER SESSION
     stage_statements   the statements about stages
-    stages             their folders, and the files in them
+    stages, keys       their files, and what these are called on the disk
     directory          directory tables: what the last refresh saw
     transfers          the answers to PUT and GET
     files              the files themselves, over HTTP

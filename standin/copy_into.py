@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from sqlglot import exp
 
-from standin import text
+from standin import keys, text
 from standin.errors import SqlError, compilation_error, unsupported
 from standin.results import COPY, Result, rows, status
 from standin.stages import Stage, StagedFile, StageStore
@@ -120,7 +120,7 @@ def files_of(copy: Copy, store: StageStore) -> list[StagedFile]:
     pattern = copy.options.get("PATTERN")
     named = copy.options.get("FILES")
     if named is not None:
-        folder = copy.prefix.rstrip("/") + "/" if copy.prefix else ""
+        folder = keys.as_folder(copy.prefix)
         present = {file.path: file for file in store.files(copy.stage, folder)}
         missing = [folder + name for name in named if folder + name not in present]
         if missing:
@@ -147,8 +147,8 @@ def load(
     known = {name for (name,) in execute(loaded, list(table.history_names)).fetchall()}
     force = text.flag(copy.options, "FORCE", False)
     # with the content: a changed file is loaded again
-    keys = {file.path: f"{copy.stage.name}/{file.path}#{file.md5}" for file in found}
-    new = [file for file in found if force or keys[file.path] not in known]
+    versions = {file.path: f"{copy.stage.name}/{file.path}#{file.md5}" for file in found}
+    new = [file for file in found if force or versions[file.path] not in known]
     if not found:
         return status("Copy executed with 0 files processed.", COPY), []
     n_rows = {file.path: _n_rows(store, copy.stage, file) for file in new}
@@ -156,7 +156,7 @@ def load(
         paths = [str(store.resolve(copy.stage, file.path)) for file in new]
         execute(_insert(copy, table, paths))
         for file in new:
-            values = [*table.history_names, keys[file.path], n_rows[file.path]]
+            values = [*table.history_names, versions[file.path], n_rows[file.path]]
             columns = "(SCHEMA_NAME, TABLE_NAME, FILE_NAME, ROW_COUNT)"
             execute(f"insert into {table.history_sql} {columns} values (?, ?, ?, ?)", values)
     reports = [_report(copy.stage, file, n_rows.get(file.path)) for file in found]
@@ -183,7 +183,8 @@ def _n_rows(store: StageStore, stage: Stage, file: StagedFile) -> int:
 def _insert(copy: Copy, table: Table, paths: list[str]) -> str:
     columns = copy.columns or table.columns
     listed = ", ".join(_duck_string(glob_safe(path)) for path in paths)
-    source = f"read_parquet([{listed}], union_by_name = true)"
+    # a folder named a=b would be read as a column
+    source = f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
     if copy.select is not None:
         if len(copy.select.expressions) != len(columns):
             raise compilation_error("Insert value list does not match column list", 2020, "21S01")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from mimetypes import guess_type
 from pathlib import Path
 from stat import S_ISREG
 
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -17,9 +19,18 @@ from standin.signing import Signer
 from standin.stages import Stage, StageStore
 from standin.whole import written_whole
 
-PATTERN = "/{database}/{schema}/{name}/{path:path}"
+PATTERN = "/{database}/{schema}/{name}/{path:key}"
 CLIENT_SIDE_KEY = 0xA5
 ONE_PIECE = 2**20  # bytes
+
+
+class KeyConvertor(PathConvertor):
+    """Any text, with lines in it too."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("key", KeyConvertor())
 
 
 class FileServer:
@@ -51,7 +62,7 @@ class FileServer:
         stage, file = self._find(name, path)
         if stage and not stage.readable_by_url and file and file.is_file():
             return Response(await run_in_threadpool(_as_encrypted_by_client, file))
-        return _content(request, file)
+        return _content(request, path, file)
 
     async def download(self, request: Request) -> Response:
         """A file for the connector (GET, and HEAD before PUT)."""
@@ -60,16 +71,17 @@ class FileServer:
         if not self._may(request, name, "download") and not self._may(request, name, "put"):
             return Response("AccessDenied", 403)
         _, file = self._find(name, path)
-        return _content(request, file)
+        return _content(request, path, file)
 
     async def upload(self, request: Request) -> Response:
         """A file from the connector (PUT): written beside, then put in place whole."""
         name, path = _located(request)
         if not self._may(request, name, "put"):
             return Response("AccessDenied", 403)
-        _, file = self._find(name, path)
-        if not file:
-            return Response("NoSuchBucket", 404)
+        try:
+            file = self._store.resolve(self._store.get(name), path)
+        except SqlError as error:
+            return Response(error.msg, 400)
         # How PUT without OVERWRITE asks a Google bucket not to replace; 412 makes it say SKIPPED.
         if file.exists() and request.headers.get("x-goog-if-generation-match") == "0":
             return Response("conditionNotMet", 412)
@@ -108,8 +120,8 @@ def _located(request: Request) -> tuple[StageName, str]:
     return name, parts["path"]
 
 
-def _content(request: Request, file: Path | None) -> Response:
-    """The file, or 404.
+def _content(request: Request, key: str, file: Path | None) -> Response:
+    """The file of that key, or 404.
 
     A small one in one piece, in a third of the time: FileResponse changes threads five times.
     """
@@ -119,7 +131,8 @@ def _content(request: Request, file: Path | None) -> Response:
         about = file.stat()
         if not S_ISREG(about.st_mode):
             return Response("NoSuchKey", 404)
-        response = FileResponse(file, stat_result=about)
+        kind = guess_type(key)[0] or "application/octet-stream"
+        response = FileResponse(file, stat_result=about, media_type=kind)
         if about.st_size > ONE_PIECE or request.method != "GET" or "range" in request.headers:
             return response
         content = file.read_bytes()

@@ -90,7 +90,7 @@ def parse_reference(
     reference: str, database: str | None, schema: str | None
 ) -> tuple[StageName, str]:
     """'@a.b."c"/sub/x.jpg' -> (StageName('A', 'B', 'c'), 'sub/x.jpg')."""
-    text = reference.strip()
+    text = reference.lstrip()  # a blank at the end is the path's own
     match = QUALIFIED.match(text, 1)
     if not text.startswith("@") or not match:
         raise compilation_error(

@@ -34,7 +34,7 @@ class Signer:
 
     def signature(self, operation: str, stage: str, path: str, expires: str) -> str:
         """expires: seconds since 1970, in digits."""
-        message = f"{operation}\n{stage}\n{path}\n{expires}".encode()
+        message = f"{operation}\n{stage}\n{quote(path)}\n{expires}".encode()
         return hmac.new(self.key, message, hashlib.sha256).hexdigest()
 
     def signed_url(self, stage: str, path: str, seconds: int, operation: str = "get") -> str:

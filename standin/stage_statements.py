@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from standin import text
+from standin import keys, text
 from standin.directory import DirectoryTables
 from standin.errors import ALREADY_EXISTS, compilation_error, unsupported
 from standin.infer import infer_schema
@@ -224,11 +224,12 @@ class StageStatements:
     def _located(self, caller: Caller, found: re.Match[str]) -> tuple[Stage, str]:
         name, path = caller.reference(found["stage"])
         stage = self._store.get(name, caller.session)
-        self._store.resolve(stage, path)  # refuses a path that leaves the stage
+        keys.check(path.rpartition("/")[0])  # the rest may be the beginning of a name
         return stage, path
 
     def _put(self, caller: Caller, found: re.Match[str]) -> Transfer:
         stage, path = self._located(caller, found)
+        keys.check(path)
         if stage.url:
             raise unsupported(
                 f"PUT into the external stage {stage.name} (Snowflake refuses it too)"

@@ -7,11 +7,14 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from standin import keys
 from standin.errors import SqlError, compilation_error, does_not_exist
 from standin.names import StageName
 
@@ -58,7 +61,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StagedFile:
-    """One file. path: relative to its stage, with forward slashes. size: bytes."""
+    """One file. path: its key, below its stage. size: bytes."""
 
     path: str
     size: int
@@ -82,6 +85,7 @@ class StageStore:
         # Every download asks for its stage, and they come by the thousand.
         self._found: dict[StageName, Stage] = {}
         connection.execute(TABLES_SQL)
+        keys.adopt(root / "stages")
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[tuple]:
         """Run on a cursor of its own, so outside any session's transaction.
@@ -193,26 +197,30 @@ class StageStore:
             return self.root.joinpath("external", *parts)
         return self.root.joinpath("stages", *stage.name.url_part.split("/"))
 
-    def resolve(self, stage: Stage, path: str) -> Path:
-        """The file of that path; a path that leaves the stage is an SQL error."""
+    def resolve(self, stage: Stage, key: str) -> Path:
+        """Where the file of that key is, or would be; an SQL error if there can be none."""
+        keys.check(key)
         folder = self.folder(stage)
-        if "\0" in path:
-            raise compilation_error("a path may not contain a NUL character")
-        target = (folder / path).resolve()
-        if not target.is_relative_to(folder.resolve()) or Path(path).is_absolute():
-            raise SqlError(f"Path '{path}' leaves the stage {stage.name}.", 253003, "22023")
+        if not stage.url:
+            return folder / keys.FOLDER / keys.written(key)
+        target = (folder / key).resolve()
+        if not target.is_relative_to(folder.resolve()):
+            raise SqlError(f"Path '{key}' leaves the stage {stage.name}.", 253003, "22023")
         return target
 
     def files(self, stage: Stage, prefix: str = "") -> Iterator[StagedFile]:
-        """Its files whose path begins with prefix, in order of their paths."""
-        folder = self.folder(stage)
-        for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-            relative = path.relative_to(folder).as_posix()
-            if relative.startswith(prefix):
+        """Its files whose key begins with prefix, in order of their keys."""
+        folder = self.folder(stage) if stage.url else self.folder(stage) / keys.FOLDER
+        found = keys.paths_below(folder)
+        by_key = {path if stage.url else keys.read(path): path for path in found}
+        for key in sorted(key for key in by_key if key.startswith(prefix)):
+            path = folder / by_key[key]
+            with suppress(FileNotFoundError):  # removed just now
                 info = path.stat()
-                modified = dt.datetime.fromtimestamp(int(info.st_mtime), dt.UTC)
-                md5 = self._md5(path, info.st_size, info.st_mtime_ns)
-                yield StagedFile(relative, info.st_size, modified, md5)
+                if S_ISREG(info.st_mode):
+                    modified = dt.datetime.fromtimestamp(int(info.st_mtime), dt.UTC)
+                    md5 = self._md5(path, info.st_size, info.st_mtime_ns)
+                    yield StagedFile(key, info.st_size, modified, md5)
 
     def remove(self, stage: Stage, path: str) -> None:
         """Delete one file."""

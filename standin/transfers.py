@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from standin import text
+from standin import keys, text
 from standin.signing import DEFAULT_S, Signer
 from standin.stages import Stage
 
@@ -28,7 +28,7 @@ def upload(
 
     by_url: for connector 4, which wants an address for the file in place of a token.
     """
-    folder = path.rstrip("/") + "/" if path else ""
+    folder = keys.as_folder(path)
     info = _stage_info("put", stage, folder, signer)
     if by_url:
         # Connector 4 asks again for each file of a glob, with its name, so one address is right.
