@@ -20,6 +20,7 @@ does not prove". It imports nothing of the project. The files in the order of re
     pipelines, streams streams on stages, and tasks
     transactions       one writer at a time, and a failed statement undoes only itself
     rewrite            Snowflake's SQL made fit for fakesnow, on the parsed tree
+    constraints        which of them a database has
     engine             runs one statement on fakesnow and DuckDB; what fails is an SQL error
     results            rows in the connector's encoding
     databases          CREATE, DROP and USE of databases: one DuckDB file each

@@ -11,7 +11,7 @@ import re
 
 from sqlglot import exp
 
-from standin import history
+from standin import constraints, history
 from standin.errors import compilation_error, does_not_exist, unsupported
 
 UNKNOWN_FUNCTION = 2140
@@ -28,6 +28,9 @@ FUNCTIONS = frozenset(
 FOREIGN = (exp.ReadCSV, exp.ReadParquet, exp.Unnest, exp.Comprehension, exp.Columns, exp.Pragma)
 TABLES = (exp.Identifier, exp.DirectoryStage, exp.DynamicIdentifier, exp.Var)
 TABLE_FUNCTIONS = (exp.Explode, exp.Generator)
+# of INFORMATION_SCHEMA; any other would be DuckDB's, which tells of its bookkeeping
+VIEWS = frozenset({"COLUMNS", "DATABASES", "LOAD_HISTORY", "SCHEMATA", "TABLES", "VIEWS"})
+VIEWS |= constraints.VIEWS.keys()
 RESERVED = frozenset({"memory", "system", "temp", "main", "pg_catalog"})
 OWN_NAME = re.compile(r"_fs_|(duckdb|pg|pragma|sqlite)_", re.I)
 
@@ -60,7 +63,9 @@ def _check_table(table: exp.Table, in_copy: bool) -> None:
     if is_path and not in_copy and not isinstance(table.this, (exp.Var, exp.DirectoryStage)):
         raise does_not_exist("Object", table.sql("snowflake"))
     places = {table.db.lower(), table.catalog.lower()}
-    if places & RESERVED or OWN_NAME.match(table.name):
+    is_view = named and table.db.lower() == "information_schema"
+    foreign = is_view and table.name.upper() not in VIEWS
+    if foreign or places & RESERVED or OWN_NAME.match(table.name):
         raise does_not_exist("Object", table.sql("snowflake"))
 
 

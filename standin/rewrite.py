@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp, parse_one
 
+from standin import constraints
 from standin.errors import SqlError, unsupported
 from standin.names import StageName, parse_reference, qualify, split_identifiers
 from standin.signing import DEFAULT_S, LONGEST_S
@@ -52,6 +53,7 @@ def rewrite(tree: exp.Expr, scope: Scope) -> exp.Expr:
         _directories,
         _streams,
         _history,
+        _constraints,
         _functions,
         _parameters,
         _context,
@@ -119,6 +121,14 @@ def _history(tree: exp.Expr, scope: Scope) -> exp.Expr:
         sql = scope.history.sql(call, scope.database) if scope.history else None
         if sql:
             _put_query(call, sql, "QUERY_HISTORY")
+    return tree
+
+
+def _constraints(tree: exp.Expr, scope: Scope) -> exp.Expr:
+    for table in list(tree.find_all(exp.Table)):
+        database, schema, view = map(str.upper, table_key(table, scope))
+        if schema == "INFORMATION_SCHEMA" and view in constraints.VIEWS:
+            _put_query(table, constraints.sql(view, database), view)
     return tree
 
 

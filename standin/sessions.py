@@ -17,6 +17,7 @@ from sqlglot import exp
 from starlette.concurrency import run_in_threadpool
 
 from standin import allowed, changes, definitions, engine, settings, stage_statements, text
+from standin.compat import GLOBAL_DATABASE
 from standin.databases import DONE, Databases
 from standin.directory import DirectoryTables
 from standin.errors import SqlError, unsupported
@@ -233,7 +234,7 @@ class Session:
         if isinstance(tree, READS):
             fit = self.rewritten(tree)
             result = await self.transaction.read(lambda: self.run(fit))
-            return self._shown_stages(tree, result) if isinstance(tree, exp.Show) else result
+            return self._shown(tree, result) if isinstance(tree, exp.Show) else result
         if isinstance(tree, exp.Copy):
             return await changes.copy(self, tree)
         if isinstance(tree, WRITES):
@@ -255,16 +256,15 @@ class Session:
         with engine.sql_errors():
             return engine.describe(self.connection, rewrite(tree, self.scope))
 
-    def _shown_stages(self, tree: exp.Show, result: Result) -> Result:
-        """SHOW STAGES without the temporary stages of others, and only those LIKE the pattern."""
-        if tree.name.upper() != "STAGES":
-            return result
-        like = tree.args.get("like")
+    def _shown(self, tree: exp.Show, result: Result) -> Result:
+        """Without DuckDB's bookkeeping; of stages those LIKE the pattern, no other session's."""
+        like = tree.args.get("like") if tree.name.upper() == "STAGES" else None
         pattern = like_pattern(like.name) if like else re.compile("")
         shown = []
         for row in result.table.to_pylist():
-            name, of_another, owner = row["name"].partition(OF_SESSION)
-            if pattern.match(name) and (not of_another or owner == self.id):
+            name, of_another, owner = str(row.get("name")).partition(OF_SESSION)
+            is_hidden = GLOBAL_DATABASE in row.values() or (of_another and owner != self.id)
+            if pattern.match(name) and not is_hidden:
                 shown.append(row | {"name": name})
         return Result(pa.Table.from_pylist(shown, schema=result.table.schema))
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import stat
 import subprocess
 import tempfile
@@ -15,7 +16,7 @@ import snowflake.connector
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
 import standin
-from standin.allowed import FUNCTIONS
+from standin.allowed import FUNCTIONS, VIEWS
 from standin.serve import PASSWORD
 
 # what sqlglot knows, and Snowflake has
@@ -113,6 +114,57 @@ def test_not_even_its_own_files_are_tables(cursor, running_standin):
             refused(cursor, f"create view copied as select * from {name}")
             refused(cursor, f"with x as (select * from {name}) select * from x")
         file.unlink()
+
+
+VIEWS_SQL = "select distinct view_name from duckdb_views() where schema_name = 'information_schema'"
+BOOKKEEPING = re.compile("_fs_|standin|duckdb|pg_|pragma|sqlite", re.I)
+
+
+@pytest.fixture(scope="module")
+def constrained(running_standin):
+    with open_connection(running_standin.root) as connection:
+        cursor = connection.cursor()
+        cursor.execute("create database INFORMED")
+        cursor.execute("create table parent (a int primary key, b text unique not null)")
+        cursor.execute("create table child (a int references parent (a))")
+        cursor.execute("create temporary table passing (a int primary key)")
+        cursor.execute("create view seen as select a from parent")
+        cursor.execute("create stage marked")
+        yield cursor
+        cursor.execute("drop database INFORMED")
+
+
+@pytest.mark.parametrize("view", sorted(name for (name,) in duckdb.sql(VIEWS_SQL).fetchall()))
+@pytest.mark.parametrize("place", ["information_schema", "informed.INFORMATION_SCHEMA"])
+def test_views_of_information_schema_tell_of_the_users_own(constrained, view, place):
+    sql = f"select * from {place}.{view}"
+    if view.upper() not in VIEWS:
+        assert "does not exist" in refused(constrained, sql)
+        return
+    listed = constrained.execute(sql).fetchall()
+    assert listed and not BOOKKEEPING.search(str(listed)), view
+    assert {row[0] for row in listed} == {"INFORMED"} or view == "databases"
+
+
+def test_constraints_are_those_that_snowflake_keeps(constrained):
+    sql = "select table_name, constraint_type from information_schema.table_constraints order by 1"
+    kinds = [("CHILD", "FOREIGN KEY"), ("PARENT", "PRIMARY KEY"), ("PARENT", "UNIQUE")]
+    assert sorted(constrained.execute(sql).fetchall()) == kinds
+    assert [column.name for column in constrained.description] == ["TABLE_NAME", "CONSTRAINT_TYPE"]
+    rules = "select constraint_name, update_rule from information_schema.referential_constraints"
+    assert len(constrained.execute(rules).fetchall()) == 1
+
+
+SHOWN = ["tables", "terse tables", "schemas", "objects", "views", "columns", "primary keys"]
+
+
+@pytest.mark.parametrize("what", [*SHOWN, "imported keys", "unique keys", "stages", "databases"])
+@pytest.mark.parametrize("where", ["", "in account"])
+def test_show_tells_of_no_bookkeeping(constrained, what, where):
+    within = "" if what == "databases" else where
+    shown = constrained.execute(f"show {what} {within}").fetchall()
+    assert not BOOKKEEPING.search(str(shown))
+    assert shown or what == "unique keys"
 
 
 def test_a_request_is_its_sessions_own(running_standin):

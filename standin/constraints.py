@@ -1,0 +1,33 @@
+"""INFORMATION_SCHEMA's views of constraints, which fakesnow leaves to DuckDB.
+
+DuckDB's own tell of every database, its bookkeeping too, and call NOT NULL a constraint.
+"""
+
+from __future__ import annotations
+
+from standin.text import literal
+
+OF_A_CONSTRAINT = ("constraint_catalog", "constraint_schema", "constraint_name")
+ITS_TABLE = ("table_catalog", "table_schema", "table_name", "constraint_type")
+ITS_STATE = ("is_deferrable", "initially_deferred", "enforced")
+IT_REFERS_TO = tuple(f"unique_{column}" for column in OF_A_CONSTRAINT)
+ITS_RULES = ("match_option", "update_rule", "delete_rule")
+# view -> its columns, and which of DuckDB's rows it has
+VIEWS = {
+    "TABLE_CONSTRAINTS": (
+        (*OF_A_CONSTRAINT, *ITS_TABLE, *ITS_STATE),
+        "constraint_type <> 'CHECK'",
+    ),
+    "REFERENTIAL_CONSTRAINTS": ((*OF_A_CONSTRAINT, *IT_REFERS_TO, *ITS_RULES), "true"),
+}
+
+
+def sql(view: str, database: str) -> str:
+    """A SELECT of a view of this database."""
+    columns, condition = VIEWS[view]
+    listed = ", ".join(f'{column} as "{column.upper()}"' for column in columns)
+    return (
+        f"select {listed} from system.information_schema.{view.lower()}"
+        f" where constraint_catalog = {literal(database)} and {condition}"
+        " and not starts_with(constraint_schema, '_fs_')"
+    )
