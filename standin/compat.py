@@ -11,6 +11,7 @@ attach_databases.
 
 from __future__ import annotations
 
+import glob
 import importlib
 import sys
 import types
@@ -111,13 +112,17 @@ def attach_databases(fake: FakeSnow, databases: Path) -> None:
 
 def shut_out(fake: FakeSnow, root: Path, folders: tuple[str, ...]) -> None:
     """From now on DuckDB reaches these folders of root and no other file, whatever SQL asks."""
-    within = ", ".join(f"'{quoted(root / name)}'" for name in folders)
+    # it compares the text that it is given, in which a name with brackets is escaped as a glob
+    places = {
+        text for name in folders for text in (str(root / name), glob.escape(str(root / name)))
+    }
+    within = ", ".join(f"'{quoted(place)}'" for place in sorted(places))
     fake.duck_conn.execute(f"set allowed_directories = [{within}]")
     fake.duck_conn.execute("set enable_external_access = false")
     fake.duck_conn.execute("set python_enable_replacements = false")
     fake.duck_conn.execute("set lock_configuration = true")
 
 
-def quoted(path: Path) -> str:
+def quoted(path: Path | str) -> str:
     """A path for use between single quotes in SQL."""
     return str(path).replace("'", "''")

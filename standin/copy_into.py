@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -182,7 +183,7 @@ def _n_rows(store: StageStore, stage: Stage, file: StagedFile) -> int:
 
 def _insert(copy: Copy, table: Table, paths: list[str]) -> str:
     columns = copy.columns or table.columns
-    listed = ", ".join(_duck_string(glob_safe(path)) for path in paths)
+    listed = ", ".join(_duck_string(glob.escape(path)) for path in paths)
     # a folder named a=b would be read as a column
     source = f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
     if copy.select is not None:
@@ -226,11 +227,6 @@ def _without_dollar(expression: exp.Expr) -> exp.Expr:
             raise unsupported(f"'{expression.this.sql('snowflake')}' in COPY INTO; use $1:column")
         holder.replace(exp.column(exp.to_identifier(keys[0], quoted=True)))
     return expression
-
-
-def glob_safe(path: str) -> str:
-    """A path that DuckDB's readers take for itself, not for a pattern."""
-    return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def _duck_string(value: str) -> str:

@@ -69,6 +69,8 @@ def ensure_running(
 ) -> Server:
     """The running server; started if there is none. Raises StartError with the reason."""
     root = (root or default_root()).resolve()
+    if "?" in str(root):
+        raise StartError(f"{root}: DuckDB takes no ? in a path. Set TUTORIAL_SANDBOX to another.")
     server = status(root)
     if server:
         return server

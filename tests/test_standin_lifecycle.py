@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import requests
 import snowflake.connector
@@ -260,3 +262,29 @@ def test_a_name_that_only_contains_the_stand_ins_is_not_taken_for_it(running_sta
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     standin.connection_parameters()
     assert requests.utils.should_bypass_proxies("http://127.0.0.1", None)
+
+
+@pytest.mark.parametrize("name", ["[2024] my work", "a *", "it's"])
+def test_it_may_lie_in_a_folder_of_any_name(tmp_path, name):
+    root = tmp_path / name / ".sandbox"
+    pq.write_table(pa.table({"A": [1, 2]}), tmp_path / "part.parquet")
+    try:
+        with snowflake.connector.connect(**standin.connection_parameters(root)) as connection:
+            cursor = connection.cursor()
+            for sql in (
+                "create database ODD",
+                "create table t (a number)",
+                "create stage s",
+                f"put 'file://{tmp_path}/part.parquet' @s auto_compress = false",
+                "copy into t from @s match_by_column_name = case_insensitive "
+                "file_format = (type = parquet)",
+            ):
+                cursor.execute(sql)
+            assert cursor.execute("select sum(a) from t").fetchall() == [(3,)]
+    finally:
+        standin.stop(root)
+
+
+def test_a_folder_that_duckdb_does_not_take_is_named(tmp_path):
+    with pytest.raises(standin.StartError, match=r"what\?: DuckDB takes no \? in a path\. Set TUT"):
+        standin.ensure_running(tmp_path / "what?")
