@@ -43,16 +43,23 @@ class Service:
     """Sessions by token, and the endpoints that use them.
 
     about: what /health answers, host and port among it. idle_s: seconds of silence after which an
-    open transaction is rolled back. password: what a log-in must know.
+    open transaction is rolled back. results_s: for which the addresses of large results are good.
+    password: what a log-in must know.
     """
 
     def __init__(
-        self, shared: Shared, about: Mapping[str, Any], idle_s: float, password: str
+        self,
+        shared: Shared,
+        about: Mapping[str, Any],
+        idle_s: float,
+        results_s: float,
+        password: str,
     ) -> None:
         self._shared = shared
         self._password = password
         self._about = about
         self._idle_s = idle_s
+        self._results_s = results_s
         self._sessions: dict[str, Session] = {}
         self._requests: dict[str, asyncio.Task[Response]] = {}
         self._number = time.time_ns() // 1_000_000  # no session has an earlier one's, in any server
@@ -110,8 +117,11 @@ class Service:
         return JSONResponse(dict(self._about))
 
     async def batch(self, request: Request) -> Response:
-        """One batch of a large result; the name is its secret."""
-        content = self._batches.get(request.path_params["name"])
+        """One batch of a large result; the name is its secret, and says until when it is good."""
+        name = request.path_params["name"]
+        if name in self._batches and int(name.partition(".")[0]) < time.time():
+            return Response("Request has expired", 403)
+        content = self._batches.get(name)
         return Response(content) if content is not None else Response("NoSuchKey", 404)
 
     async def telemetry(self, request: Request) -> JSONResponse:
@@ -215,7 +225,7 @@ class Service:
         chunks = []
         for start in range(BATCH_ROWS, table.num_rows, BATCH_ROWS):
             rows = table.slice(start, BATCH_ROWS)
-            name = secrets.token_urlsafe(24)
+            name = f"{int(time.time() + self._results_s)}.{secrets.token_urlsafe(24)}"
             content = responses.arrow_bytes(rows)
             self._batches[name] = content
             url = f"http://{self._about['host']}:{self._about['port']}/results/{name}"

@@ -29,12 +29,12 @@ from standin.whole import kept_secret
 
 
 def application(
-    root: Path, about: Mapping[str, Any], idle_s: float, lock_wait_s: float
+    root: Path, about: Mapping[str, Any], idle_s: float, lock_wait_s: float, results_s: float
 ) -> Starlette:
     """The server on the folder root; what an earlier one left half done is cleared first.
 
     about: what it says of itself. idle_s: seconds of silence that end a transaction. lock_wait_s:
-    seconds that a writer waits for another.
+    seconds that a writer waits for another. results_s: for which a large result can be fetched.
     """
     from fakesnow.transforms import stage as fakesnow_stage
 
@@ -60,7 +60,7 @@ def application(
     )
     files = FileServer(store, signer, root / "parts")
     password = kept_secret(root / PASSWORD)
-    return Service(shared, about, idle_s, password).app(files.routes)
+    return Service(shared, about, idle_s, results_s, password).app(files.routes)
 
 
 def _register_functions(connection: duckdb.DuckDBPyConnection, signer: Signer) -> None:

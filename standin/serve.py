@@ -28,6 +28,7 @@ PASSWORD = "password"  # the file of what whoever logs in must know
 FOLDERS = ("db", "stages", "external", "parts")
 IDLE_S = 60.0
 LOCK_WAIT_S = 90.0
+RESULTS_S = 6 * 3600.0  # for which Snowflake's addresses of a large result's rows are good
 
 
 class StartError(RuntimeError):
@@ -142,7 +143,8 @@ def _run(root: Path, listener: socket.socket) -> None:
     }
     idle_s = _seconds("TUTORIAL_SANDBOX_IDLE_S", IDLE_S)
     lock_wait_s = _seconds("TUTORIAL_SANDBOX_LOCK_S", LOCK_WAIT_S)
-    app = application(root, about, idle_s, lock_wait_s)
+    results_s = _seconds("TUTORIAL_SANDBOX_RESULTS_S", RESULTS_S)
+    app = application(root, about, idle_s, lock_wait_s, results_s)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
     listener.listen(128)
     # Only now, when requests are taken: whoever waits for the server reads this file.

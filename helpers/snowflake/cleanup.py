@@ -11,7 +11,7 @@ from snowflake.connector.errors import ProgrammingError
 
 from helpers import config, runs
 from helpers.files import written_whole
-from helpers.snowflake.connection import SCHEMA, execute
+from helpers.snowflake.connection import SCHEMA, advised, execute
 from helpers.snowflake.sql_files import run_file
 
 MADE = {
@@ -48,7 +48,7 @@ def export(connection: SnowflakeConnection, database: str, folder: Path) -> dict
         if name not in EXPORTED:
             continue
         path = folder / f"{name.lower()}.parquet"
-        with connection.cursor() as cursor, written_whole(path) as unfinished:
+        with advised(), connection.cursor() as cursor, written_whole(path) as unfinished:
             cursor.execute(f"select * from {config.identifier(database)}.{SCHEMA}.{name}")
             batches = cursor.fetch_arrow_batches()
             # of an empty table there is no batch

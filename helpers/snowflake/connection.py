@@ -39,6 +39,11 @@ ADVICE = {
         (253001, 253002, 253003, 253006, 253007, 253008),
         "Look at the file that it names: its place, its name, and who may read it.",
     ),
+    # as connector 5 says it, and 4.8
+    **dict.fromkeys(
+        (252005, 290403),
+        "The addresses of rows expire after six hours. Run the cell again: it asks anew.",
+    ),
     604: "Somebody, or a limit, cancelled it. Run the cell again.",
 }
 
