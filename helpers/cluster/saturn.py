@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
-import urllib3
+import requests
 from distributed import Client, WorkerPlugin
 
 from helpers.cluster.elsewhere import connected, prepared
@@ -36,7 +36,7 @@ def saturn_cluster(n_workers: int | None, wait_s: float) -> Client:
                 super().close()
             except (ValueError, KeyError):  # of an answer that dask-saturn cannot read
                 stop = f"{self.cluster_url}stop"
-                if urllib3.request("POST", stop, headers=self.settings.headers).status >= 300:
+                if not requests.post(stop, headers=self.settings.headers, timeout=60).ok:
                     raise
 
     class SaturnSetup(dask_saturn.SaturnSetup, WorkerPlugin):
