@@ -20,6 +20,7 @@ from snowflake import connector
 from helpers import config
 from helpers.snowflake import login
 from helpers.snowflake.connection import connect, execute
+from helpers.snowflake.login import tagged
 
 CONNECT = connector.connect
 
@@ -186,7 +187,7 @@ def test_what_cannot_be_run_here_reaches_the_connector_whole(
     wanted = {"account": "myorg-me"} | settings | {"authenticator": authenticator}
     kept_alive = {
         "client_session_keep_alive": True,
-        "session_parameters": {"TIMEZONE": "UTC", "USE_CACHED_RESULT": False},
+        "session_parameters": {"TIMEZONE": "UTC", "USE_CACHED_RESULT": False} | tagged(),
         "enable_server_session_keep_alive_auto_detection": False,
     }
     assert called == [wanted | kept_alive]

@@ -1,6 +1,8 @@
 """Stages, tables and the SQL files that make them: what is loaded, listed and signed."""
 
 import json
+import subprocess
+import sys
 import urllib.request
 
 import pandas as pd
@@ -15,6 +17,7 @@ from helpers.review.report import sign_anew
 from helpers.snowflake import listing, login, stage
 from helpers.snowflake.connection import connect, describe, execute, query
 from helpers.snowflake.listing import count_images, list_files, list_images, sign_urls
+from helpers.snowflake.login import TAG
 from helpers.snowflake.sql_files import run_file
 
 
@@ -265,3 +268,53 @@ def test_removing_a_file_leaves_those_whose_names_begin_alike(loaded):
     assert not left & {"a.jpg", "a(1).jpg"}
     again = stage.sync(connection, folder, "clothing_dataset")
     assert not again.added and not again.removed and not again.changed
+
+
+RUN = 'año\'s "50 %" \\ 🧥'
+
+
+@pytest.fixture
+def tagged_connection(running_standin, monkeypatch):
+    monkeypatch.setenv(TAG, "{}")  # and take it away again
+    connection = connect("local", notebook="05_write_back", run=RUN)
+    execute(connection, "create or replace database TAGGED")
+    yield connection
+    execute(connection, "drop database TAGGED")
+    connection.close()
+
+
+def tags(connection, function: str = "query_history_by_session") -> list[dict]:
+    """Of the session's or the user's statements, in the order in which they began."""
+    history = f"table(tagged.information_schema.{function}(result_limit => 10000))"
+    rows = execute(connection, f"select query_tag from {history} order by start_time")
+    return [json.loads(tag) for (tag,) in rows if tag.startswith("{")]
+
+
+def test_every_statement_says_what_it_is_for(tagged_connection):
+    whole = {"tutorial": "snowflake-images", "notebook": "05_write_back", "run": RUN}
+    run_file(tagged_connection, "sql/02_create_stages.sql")
+    run_file(tagged_connection, "sql/03_create_tables.sql")
+    query(tagged_connection, "select 1 as A")
+    found = tags(tagged_connection)
+    assert found[0] == found[-1] == whole
+    steps = [tag.pop("step", "") for tag in found]
+    assert list(dict.fromkeys(filter(None, steps))) == ["02_create_stages", "03_create_tables"]
+    assert all(tag == whole for tag in found)
+
+
+def test_another_process_that_logs_in_for_the_same_work_has_its_tag(tagged_connection):
+    before = tags(tagged_connection, "query_history")
+    code = "from helpers.snowflake.connection import *; execute(connect('local'), 'select 1')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    after = tags(tagged_connection, "query_history")
+    assert sum(tag.get("run") == RUN for tag in after) == 2 + sum(
+        tag.get("run") == RUN for tag in before
+    )
+
+
+def test_the_longest_name_of_a_run_fits_into_a_tag(tagged_connection):
+    longest = "🧥" * 60
+    connection = connect("local", "TAGGED", notebook="05_write_back", run=longest)
+    execute(connection, "select 1")
+    assert tags(connection)[-1]["run"] == longest
+    connection.close()

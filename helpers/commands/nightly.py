@@ -45,7 +45,7 @@ def predict_new(backend: str, database: str, model_path: str = "", few: int = FE
     latest = runs.open_run("latest", backend, database)
     checkpoint = choice.choose(latest.data_digest, latest.classes, model_path)
     digest = digest_of(checkpoint)
-    connection = connect(backend, database)
+    connection = connect(backend, database, notebook="nightly")
     try:
         counts = _load(connection)
         n_new = count_images(connection, TABLE, STAGE, not_by_model=digest)

@@ -13,7 +13,7 @@ from snowflake.connector.cursor import SnowflakeCursor
 from snowflake.connector.errors import Error, OperationalError, ProgrammingError
 
 from helpers import config
-from helpers.snowflake.login import account_parameters
+from helpers.snowflake.login import TAG, account_parameters, tagged
 
 SCHEMA = "PUBLIC"
 
@@ -51,13 +51,15 @@ ADVICE = {
 SUCCESSORS: WeakKeyDictionary[SnowflakeConnection, SnowflakeConnection] = WeakKeyDictionary()
 
 
-def connect(backend: str = "", database: str = "") -> SnowflakeConnection:
+def connect(backend: str = "", database: str = "", **tag: str) -> SnowflakeConnection:
     """A connection to the stand-in ("local", started if needed) or to your account ("snowflake").
 
-    database: made the current one, with schema PUBLIC, if given.
+    database: made the current one, with schema PUBLIC, if given. tag: what the work is, such as
+    notebook and run, for the query history; it holds for later connections too.
     Raises ValueError for missing settings, LookupError for a database that does not exist.
     """
     backend = config.backend(backend)
+    os.environ[TAG] = tagged(**tag)["QUERY_TAG"]
     connection = snowflake.connector.connect(**parameters(backend))
     if database:
         try:
@@ -79,7 +81,7 @@ def parameters(backend: str) -> dict[str, Any]:
     if backend == "local":
         import standin  # here: an account needs no stand-in
 
-        return standin.connection_parameters()
+        return standin.connection_parameters() | {"session_parameters": tagged()}
     # without it the connector asks metadata addresses of three clouds where it runs
     os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
     return account_parameters()

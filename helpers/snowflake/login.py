@@ -3,6 +3,7 @@
 Its settings come from connections.toml and the environment.
 """
 
+import json
 import os
 import tomllib
 import warnings
@@ -29,6 +30,8 @@ VARIABLES = {
     "PRIVATE_KEY_PASSPHRASE": "private_key_file_pwd",
 }
 ALIASES = {"private_key_path": "private_key_file", "private_key_passphrase": "private_key_file_pwd"}
+# the environment carries it to other processes that log in for the same work
+TAG = "TUTORIAL_QUERY_TAG"
 CONNECTION_NAME = "SNOWFLAKE_DEFAULT_CONNECTION_NAME"
 # credential -> the authenticator that it means where none is named; the first one that is set
 IMPLIED = {
@@ -84,16 +87,27 @@ def account_parameters() -> dict[str, Any]:
     return (
         {
             "client_session_keep_alive": True,
-            # times mean the same everywhere, and a URL that is signed anew is not an old answer
-            "session_parameters": {"TIMEZONE": "UTC", "USE_CACHED_RESULT": False},
         }
         | settings
         | {
+            # times mean the same everywhere, and a URL that is signed anew is not an old answer
+            "session_parameters": {"TIMEZONE": "UTC", "USE_CACHED_RESULT": False}
+            | tagged()
+            | settings.get("session_parameters", {}),
             "authenticator": _authenticator(settings),
             # said, or the connector warns that it will change: close() ends the session
             "enable_server_session_keep_alive_auto_detection": False,
         }
     )
+
+
+def tagged(**more: str) -> dict[str, str]:
+    """The parameter of a session or statement that tells the query history what it is for."""
+    return {
+        "QUERY_TAG": json.dumps(
+            {"tutorial": "snowflake-images"} | json.loads(os.environ.get(TAG, "{}")) | more
+        )
+    }
 
 
 def _settings() -> tuple[dict[str, Any], list[str]]:

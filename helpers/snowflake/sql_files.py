@@ -12,7 +12,7 @@ from snowflake.connector.errors import ProgrammingError
 from snowflake.connector.util_text import split_statements
 
 from helpers import config
-from helpers.snowflake.connection import advised
+from helpers.snowflake.connection import advised, tagged
 
 NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)  # of a statement in a SQL file
 COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
@@ -26,7 +26,8 @@ def run_file(
 
     path: below the project's root. variables: a `set name = …` of the file takes the value given
     here instead. Returns the rows of each statement that has a name, which a comment above it
-    gives: `-- name: merged`. Raises ProgrammingError that names file and statement.
+    gives: `-- name: merged`. The file is the step in each statement's tag.
+    Raises ProgrammingError that names file and statement.
     """
     path = config.PROJECT_ROOT / path
     results = {}
@@ -37,7 +38,7 @@ def run_file(
         statement, values = _set(statement, variables)
         try:
             with advised(), connection.cursor() as cursor:
-                cursor.execute(statement, values)
+                cursor.execute(statement, values, _statement_params=tagged(step=path.stem))
                 named = NAME.search(written)
                 if named:
                     results[named[1]] = _all_rows(cursor)

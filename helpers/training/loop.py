@@ -231,8 +231,7 @@ class TrainingRun:
 
     def batches(self) -> list[list[int]]:
         """Indices of the images of each step that is left in this epoch."""
-        generator = _generator(self.parameters.seed, self.at.epoch, 0)
-        order = torch.randperm(len(self.training), generator=generator).tolist()
+        order = torch.randperm(len(self.training), generator=self.random(0)).tolist()
         size = min(self.parameters.batch_size, len(order))
         return [
             [self.training[i] for i in order[step * size : (step + 1) * size]]
@@ -245,15 +244,19 @@ class TrainingRun:
         All three are empty where none could.
         """
         p = self.parameters
-
-        def crop(index: int) -> Tensor:
-            generator = _generator(p.seed, self.at.epoch, index + 1)
-            return random_crop(self.data.load(index), p.image_size, p.crop_scale, generator)
-
-        items = self.data.map(crop, batch)
+        items = self.data.map(
+            lambda index: random_crop(
+                self.data.load(index), p.image_size, p.crop_scale, self.random(index + 1)
+            ),
+            batch,
+        )
         used = [index for index, _ in items]
         images = torch.stack([image for _, image in items]) if items else torch.empty(0)
         return images, self.data.labels[used], used
+
+    def random(self, item: int) -> Generator:
+        """Independent random numbers for one image or step, whatever was drawn before."""
+        return Generator().manual_seed((self.parameters.seed << 44) + (self.at.epoch << 24) + item)
 
     def train_step(self, images: Tensor, labels: Tensor, used: list[int]) -> None:
         """Move the weights once. images: (B, 3, S, S) uint8; labels: (B,); used: their indices.
@@ -262,7 +265,7 @@ class TrainingRun:
         """
         p = self.parameters
         # colours, mixing and dropout repeat themselves in a resumed run
-        torch.manual_seed(_generator(p.seed, self.at.epoch, 2**23 + self.at.step).initial_seed())
+        torch.manual_seed(self.random(2**23 + self.at.step).initial_seed())
         images = images.to(self.device)
         labels = labels.to(self.device)
         targets = labels
@@ -311,8 +314,3 @@ class TrainingRun:
             model.card.metrics = {"validation": found | {"epoch": self.at.epoch + 1}}
             save(model, self.best_path)
         return {"validation_loss": found["loss"], "validation_accuracy": found["accuracy"]}
-
-
-def _generator(seed: int, epoch: int, item: int) -> Generator:
-    """Independent random numbers for one image or step of an epoch, whatever was drawn before."""
-    return Generator().manual_seed((seed << 44) + (epoch << 24) + item)

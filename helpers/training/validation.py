@@ -31,8 +31,8 @@ def split(
         members = (labels == label).nonzero().flatten()
         members = members[torch.randperm(len(members), generator=generator)].tolist()
         members = members[: max(1, round(len(members) * downsample_to))]
-        held = max(1, round(len(members) * share)) if share else 0
-        held = min(held, len(members) - 1)  # a class of one image trains
+        # a class of one image trains
+        held = min(max(int(share > 0), round(len(members) * share)), len(members) - 1)
         validation += members[:held]
         training += members[held:]
     return sorted(training), sorted(validation)
