@@ -193,6 +193,20 @@ def test_what_cannot_be_run_here_reaches_the_connector_whole(
     assert called == [wanted | kept_alive]
 
 
+def test_session_parameters_of_the_file_take_nothing_away(account, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(connector, "connect", lambda **arguments: called.append(arguments))
+    text = '[default]\naccount = "a"\nuser = "me"\npassword = "p"\n'
+    own = "[default.session_parameters]\nLOCK_TIMEOUT = 60\n"
+    path = tmp_path / "connections.toml"
+    path.write_text(text + own)
+    path.chmod(0o600)
+    account()
+    connect("snowflake")
+    protecting = {"TIMEZONE": "UTC", "USE_CACHED_RESULT": False}
+    assert called[0]["session_parameters"] == protecting | tagged() | {"LOCK_TIMEOUT": 60}
+
+
 def test_connection_of_the_file(proxy, account, tmp_path, monkeypatch):
     """The default one, or the one named; the environment fills in what it leaves out."""
     (tmp_path / "token").write_text("t0ken")
