@@ -30,9 +30,6 @@ def deep(patient: Patient) -> Iterator[Finding]:
     if patient.session.database is None:
         yield Finding("warning", "there is no database to try it in", NOTEBOOK_01)
         return
-    if patient.session.database is None:
-        yield Finding("warning", "there is no database to try it in", NOTEBOOK_01)
-        return
     name = f"clothing_doctor_{secrets.token_hex(4)}"
     options = "encryption = (type = 'SNOWFLAKE_SSE') directory = (enable = true)"
     with tempfile.TemporaryDirectory() as folder:
