@@ -9,10 +9,17 @@ from scenery.recording_proxy import DROP, LOST, Proxy, recording_proxy
 from scenery.tables import make_tables
 from snowflake import connector
 from snowflake.connector import SnowflakeConnection
-from snowflake.connector.errors import Error
+from snowflake.connector.errors import Error, OperationalError, ProgrammingError
 
 import standin
-from helpers.snowflake.connection import SUCCESSORS, connect, execute, parameters, query
+from helpers.snowflake.connection import (
+    SUCCESSORS,
+    advised,
+    connect,
+    execute,
+    parameters,
+    query,
+)
 from helpers.snowflake.listing import list_files, sign_urls
 from helpers.snowflake.writeback import write_back
 from standin.lifecycle import DIRECT
@@ -219,3 +226,36 @@ def test_no_answer_at_all_is_named(proxied):
         Error, match=r"Snowflake does not answer, also after retries. Look at the network"
     ):
         query(connection, "select 1")
+
+
+@pytest.mark.parametrize(
+    "number, said, advice",
+    [
+        (390100, "Incorrect username or password was specified.", "RSA_PUBLIC_KEY"),
+        (390144, "JWT token is invalid.", "RSA_PUBLIC_KEY"),
+        (390102, "User temporarily locked. Try again later.", "mins_to_unlock"),
+        (390422, "Incoming request with IP/Token 1.2.3.4 is not allowed", "network policy"),
+        (390186, "Role 'R' specified in the connect string is not granted", "SNOWFLAKE_ROLE"),
+        (252005, "Failed to convert current row, cause: HTTP status", "expire after six"),
+        (253006, "File doesn't exist: /x", "Look at the file"),
+        (None, "No such file or directory (os error 2)", "Look at the file"),
+        (None, "No space left on device (os error 28)", "TUTORIAL_HOME"),
+        (None, "HTTP 404: Not Found", "The stage's storage refuses it"),
+        (250001, "Could not connect to Snowflake backend", "Look at the network"),
+        (2003, "SQL compilation error: Table 'CONNECTION REFUSED' does not exist", ""),
+        (100038, "Numeric value 'No such file' is not recognized", ""),
+    ],
+)
+@pytest.mark.parametrize("kind", [Error, OperationalError, ProgrammingError])
+def test_advice_is_of_the_cause_whatever_the_kind_of_error(kind, number, said, advice):
+    with pytest.raises(kind) as caught, advised():
+        raise kind(said, errno=number)
+    assert advice in caught.value.msg
+    assert caught.value.msg.strip().endswith(said) is not bool(advice)
+
+
+def test_what_a_path_says_is_not_taken_for_the_network(connection, tmp_path):
+    execute(connection, "create or replace temporary stage advised")
+    with pytest.raises(Error) as caught:
+        execute(connection, f"put 'file://{tmp_path}/gone.jpg' @advised")
+    assert "Look at the file" in str(caught.value) and "network" not in str(caught.value)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import textwrap
@@ -19,7 +20,7 @@ from snowflake import connector
 
 from helpers import config
 from helpers.snowflake import login
-from helpers.snowflake.connection import connect, execute
+from helpers.snowflake.connection import connect, execute, parameters
 from helpers.snowflake.login import tagged
 
 CONNECT = connector.connect
@@ -177,34 +178,27 @@ def test_workload_identity(proxy, account, monkeypatch):
         ),
     ],
 )
-def test_what_cannot_be_run_here_reaches_the_connector_whole(
-    account, monkeypatch, settings, authenticator
-):
-    called = []
-    monkeypatch.setattr(connector, "connect", lambda **arguments: called.append(arguments))
+def test_what_cannot_be_run_here_reaches_the_connector_whole(account, settings, authenticator):
     account(account="myorg-me", **settings)
-    connect("snowflake")
     wanted = {"account": "myorg-me"} | settings | {"authenticator": authenticator}
     kept_alive = {
         "client_session_keep_alive": True,
         "session_parameters": {"TIMEZONE": "UTC", "USE_CACHED_RESULT": False} | tagged(),
         "enable_server_session_keep_alive_auto_detection": False,
     }
-    assert called == [wanted | kept_alive]
+    assert parameters("snowflake") == wanted | kept_alive
 
 
-def test_session_parameters_of_the_file_take_nothing_away(account, tmp_path, monkeypatch):
-    called = []
-    monkeypatch.setattr(connector, "connect", lambda **arguments: called.append(arguments))
+def test_session_parameters_of_the_file_take_nothing_away(account, tmp_path):
     text = '[default]\naccount = "a"\nuser = "me"\npassword = "p"\n'
     own = "[default.session_parameters]\nLOCK_TIMEOUT = 60\n"
     path = tmp_path / "connections.toml"
     path.write_text(text + own)
     path.chmod(0o600)
     account()
-    connect("snowflake")
+    found = parameters("snowflake")["session_parameters"]
     protecting = {"TIMEZONE": "UTC", "USE_CACHED_RESULT": False}
-    assert called[0]["session_parameters"] == protecting | tagged() | {"LOCK_TIMEOUT": 60}
+    assert found == protecting | tagged() | {"LOCK_TIMEOUT": 60}
 
 
 def test_connection_of_the_file(proxy, account, tmp_path, monkeypatch):
@@ -355,3 +349,86 @@ def test_files_open_to_others_give_a_warning(account, key, tmp_path, name):
     said = rf"{name} is open to others \(mode 640\). Close it: chmod 600"
     with pytest.warns(UserWarning, match=said):
         login.account_parameters()
+
+
+WINDOWS_PATH = '[default]\naccount = "a"\nprivate_key_file = "C:\\Users\\me\\key.p8"\n'
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (WINDOWS_PATH.encode(), r"line 3, .*'single quotes'"),
+        (b'[default]\nuser = "a"\n[default]\nuser = "b"\n', "twice.*line 3"),
+        (b'[default]\nuser = "a"\nuser = "b"\n', "overwrite.*line 3"),
+        (b"[default]\nuser = me\n", "line 2"),
+        (b"[default", "line 1"),
+        ('[default]\nuser = "me"\n'.encode("utf-16"), r"not UTF-8 \(at line 1\).*save it as UTF-8"),
+        ('[default]\nuser = "a"\n# Größe\n'.encode("latin-1"), r"not UTF-8 \(at line 3\)"),
+        (b'default = "x"\n', r"has default, no section \[default\]"),
+        (b'[connections.default]\nuser = "me"\n', r"has connections, no section \[default\]"),
+        (b'[work]\nuser = "a"\n[play]\nuser = "b"\n', r"has work, play, no section \[default\]"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_line_and_remedy(account, tmp_path, content, said):
+    path = tmp_path / "connections.toml"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    assert re.search(rf"{re.escape(str(path))}\b.*{said}", refusal())
+
+
+def test_a_file_that_may_not_be_read_is_named(account, tmp_path):
+    (tmp_path / "connections.toml").mkdir()  # root may read any file, but no folder
+    assert f"{tmp_path / 'connections.toml'}: Is a directory" in refusal()
+
+
+def test_names_of_the_file_are_no_matter_where_the_environment_has_all(account, tmp_path):
+    path = tmp_path / "connections.toml"
+    path.write_bytes('\ufeff[work]\r\nuser = "a"\r\n'.encode())  # as Notepad writes it
+    path.chmod(0o600)
+    account(account="a", user="u", password="p")
+    assert login.account_parameters()["user"] == "u"
+
+
+@pytest.mark.parametrize("named", ["config", "variable", "default"])
+@pytest.mark.parametrize("file", ["connections.toml", "config.toml"])
+@pytest.mark.parametrize("folder", [".snowflake", ".config/snowflake", "elsewhere/snowflake"])
+def test_connections_are_found_where_snowflakes_own_tools_find_them(
+    account, tmp_path, monkeypatch, folder, file, named
+):
+    monkeypatch.delenv("SNOWFLAKE_HOME")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if folder.startswith("elsewhere"):
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "elsewhere"))
+    place = tmp_path / folder
+    place.mkdir(parents=True)
+    section = "default" if named == "default" else "work"
+    parts = {"connections.toml": "", "config.toml": '[cli.logs]\nlevel = "info"\n'}
+    if named == "config":
+        parts["config.toml"] = 'default_connection_name = "work"\n' + parts["config.toml"]
+    if named == "variable":
+        monkeypatch.setenv(login.CONNECTION_NAME, "work")
+    start = "" if file == "connections.toml" else "connections."
+    parts[file] += f'[{start}{section}]\naccount = "a"\nuser = "me"\npassword = "p"\n'
+    for name, text in parts.items():
+        (place / name).write_text(text)
+        (place / name).chmod(0o600)
+    assert login.account_parameters()["user"] == "me"
+
+
+def test_the_session_may_do_only_what_its_role_may(proxy, account):
+    account(user="me", password="p")
+    connect("snowflake").close()
+    assert proxy.statements() == ["use secondary roles none"]
+
+
+def test_a_session_that_is_restricted_to_its_role_logs_in(proxy, account):
+    account(user="me", password="p")
+    refused = {"errorCode": "003013", "sqlState": "42501"}
+    proxy.fault = lambda path, body: (
+        {"success": False, "code": "003013", "message": "Restricted session.", "data": refused}
+        if "secondary roles" in body.get("sqlText", "")
+        else None
+    )
+    with connect("snowflake") as connection:
+        assert execute(connection, "select 1") == [(1,)]

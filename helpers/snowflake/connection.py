@@ -1,8 +1,9 @@
 """Connect to Snowflake or its local stand-in, run statements and SQL files."""
 
 import os
+import re
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary, finalize
 
@@ -10,47 +11,68 @@ import pandas as pd
 import snowflake.connector
 from snowflake.connector import SnowflakeConnection
 from snowflake.connector.cursor import SnowflakeCursor
-from snowflake.connector.errors import Error, OperationalError, ProgrammingError
+from snowflake.connector.errors import Error, ProgrammingError
 
 from helpers import config
 from helpers.snowflake.login import TAG, account_parameters, tagged
 
 SCHEMA = "PUBLIC"
 
-# what Snowflake says by number, and what to do about it
 LOST_SESSION = {390104, 390111, 390112, 390114}
-NO_ANSWER = (
-    "Snowflake does not answer, also after retries. Look at the network, and run the cell again; "
-    "a stand-in that has ended is started by the cell that connects."
-)
+# The connector's own numbers: what Snowflake says of a statement may quote any text.
+OWN = r"^(None|-1|\d\d?|2[59]\d{4}):.*"
+# how number and text of an error show its cause -> what to do about it; the first that fits
 ADVICE = {
-    **dict.fromkeys(
-        LOST_SESSION, "The session is gone. Run the notebook again: what was written is found."
-    ),
-    **dict.fromkeys(
-        (606, 607, 90073),
-        "Name a warehouse in SNOWFLAKE_WAREHOUSE, "
-        "or have an administrator resume it or raise its limit.",
-    ),
+    r"^390(104|111|112|114):": "The session is gone. Run the notebook again: what was written is "
+    "found.",
+    r"^(606|607|90073):": "Name a warehouse in SNOWFLAKE_WAREHOUSE, "
+    "or have an administrator resume it or raise its limit.",
     # the lower one of warehouse and session counts, and the role cannot change the warehouse's
-    630: "Run the cell again, or have an administrator raise the limit: "
+    r"^630:": "Run the cell again, or have an administrator raise the limit: "
     "alter warehouse … set statement_timeout_in_seconds = 3600.",
-    **dict.fromkeys(
-        (253001, 253002, 253003, 253006, 253007, 253008),
-        "Look at the file that it names: its place, its name, and who may read it.",
-    ),
-    # as connector 5 says it, and 4.8
-    **dict.fromkeys(
-        (252005, 290403),
-        "The addresses of rows expire after six hours. Run the cell again: it asks anew.",
-    ),
-    604: "Somebody, or a limit, cancelled it. Run the cell again.",
+    r"^604:": "Somebody, or a limit, cancelled it. Run the cell again.",
+    rf"^39010[12]:|{OWN}temporarily locked": "Wait 15 minutes, or have an administrator let the "
+    "user in: alter user … set disabled = false mins_to_unlock = 0.",
+    rf"^390(420|422|432):|{OWN}not allowed to access Snowflake": "Have an administrator let this "
+    "machine's address in, by a network policy of the user.",
+    rf"^390(186|189):|{OWN}Role .* not granted": "Set SNOWFLAKE_ROLE to a role of the user.",
+    rf"^39(0100|0144|0303|0318|4\d{{3}}):|{OWN}(Incorrect username|JWT token)": "Look at user, "
+    "account and credential; a key's public half must be the user's RSA_PUBLIC_KEY.",
+    # a large result comes in parts; as connector 5 says it, and 4.8
+    r"^(252005|252010|255005|290403):": "The addresses of rows expire after six hours. Run the "
+    "cell again: it asks anew.",
+    rf"{OWN}HTTP (status:? )?40[34]\b": "The stage's storage refuses it. Look at the file's name, "
+    "whether the stage is there, and whether a network policy keeps this machine from it.",
+    rf"{OWN}(HTTP request failed|[Cc]onnection (refused|reset|aborted|closed)|timed out"
+    r"|Max retries|Could not connect|dns error)|^(25000[35]|25101[12]|29\d{4}):": "Snowflake does "
+    "not answer, also after retries. Look at the network and its proxy, and run the cell again; "
+    "a stand-in that has ended is started by the cell that connects.",
+    r"No space left|os error 28\b": "The disk is full: make clean, or set TUTORIAL_HOME or TMPDIR "
+    "to another one.",
+    rf"^25300\d:|{OWN}(os error \d+\b|No such file|Permission denied)": "Look at the file that it "
+    "names: its place, its name, and who may read it.",
 }
 
 # connection whose session is lost -> the one that its reads go on with
 SUCCESSORS: WeakKeyDictionary[SnowflakeConnection, SnowflakeConnection] = WeakKeyDictionary()
 
 
+@contextmanager
+def advised() -> Generator[None, None, None]:
+    """Adds to what Snowflake says what to do about it."""
+    try:
+        yield
+    except Error as error:
+        said = f"{error.errno}: {error.msg}"
+        advice = next(
+            (remedy for cause, remedy in ADVICE.items() if re.search(cause, said, re.S)), ""
+        )
+        if advice not in str(error.msg):  # a read that is repeated passes here twice
+            error.msg = f"{error.msg} {advice}"
+        raise
+
+
+@advised()
 def connect(backend: str = "", database: str = "", **tag: str) -> SnowflakeConnection:
     """A connection to the stand-in ("local", started if needed) or to your account ("snowflake").
 
@@ -61,6 +83,8 @@ def connect(backend: str = "", database: str = "", **tag: str) -> SnowflakeConne
     backend = config.backend(backend)
     os.environ[TAG] = tagged(**tag)["QUERY_TAG"]
     connection = snowflake.connector.connect(**parameters(backend))
+    with suppress(ProgrammingError):  # a restricted session has one role already
+        execute(connection, "use secondary roles none")  # nothing but what the role may do
     if database:
         try:
             execute(connection, f"use schema {config.identifier(database)}.{SCHEMA}")
@@ -92,31 +116,6 @@ def backend_of(connection: SnowflakeConnection) -> str:
     return "local" if connection.host == "127.0.0.1" else "snowflake"
 
 
-@contextmanager
-def advised() -> Generator[None, None, None]:
-    """Adds to what Snowflake says what to do about it."""
-    try:
-        yield
-    except Error as error:
-        advice = ADVICE.get(error.errno, NO_ANSWER if isinstance(error, OperationalError) else "")
-        if advice not in str(error.msg):  # a read that is repeated passes here twice
-            error.msg = f"{error.msg} {advice}"
-        raise
-
-
-@contextmanager
-def reading(
-    connection: SnowflakeConnection, sql: str, values: tuple | dict | None = None
-) -> Generator[SnowflakeCursor, None, None]:
-    """A cursor with the rows of one SELECT; in another session where the connection's is lost.
-
-    Only reads are repeated: a write may be part of a transaction that went with the session,
-    so writes go on failing.
-    """
-    with advised(), _executed(connection, sql, values) as cursor:
-        yield cursor
-
-
 def _executed(
     connection: SnowflakeConnection, sql: str, values: tuple | dict | None
 ) -> SnowflakeCursor:
@@ -145,8 +144,12 @@ def execute(
 def query(
     connection: SnowflakeConnection, sql: str, values: tuple | dict | None = None
 ) -> pd.DataFrame:
-    """The rows of one SELECT as a table."""
-    with reading(connection, sql, values) as cursor:
+    """The rows of one SELECT as a table; from another session where the connection's is lost.
+
+    Only reads are repeated: a write may be part of a transaction that went with the session,
+    so writes go on failing.
+    """
+    with advised(), _executed(connection, sql, values) as cursor:
         return cursor.fetch_pandas_all()
 
 

@@ -7,11 +7,13 @@ import json
 import os
 import tomllib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from platformdirs import user_config_path
 
 # variable -> the argument of snowflake.connector.connect that it sets: the Snowflake CLI's names
 VARIABLES = {
@@ -63,11 +65,6 @@ WELCOME = {
     "WORKLOAD_IDENTITY": "token|token_file_path",
     "OAUTH_AUTHORIZATION_CODE": "oauth_client_secret",
 }
-# setting that names a file -> what to add where it cannot be read
-REMEDIES = {
-    "private_key_file": "; its pass phrase is PRIVATE_KEY_PASSPHRASE",
-    "token_file_path": "",
-}
 
 
 def account_parameters() -> dict[str, Any]:
@@ -75,8 +72,14 @@ def account_parameters() -> dict[str, Any]:
 
     Raises one ValueError for all that is missing or contradicts itself.
     """
-    settings, problems = _settings()
-    problems += _problems(settings) + _read_files(settings)
+    problems: list[str] = []
+    place, settings = _profile(problems)
+    for variable, argument in VARIABLES.items():
+        value = os.environ.get(variable)
+        if value and str(settings.setdefault(argument, value)) != value:
+            problems.append(f"{variable} differs from {argument} in {place}: unset one")
+    problems += _problems(settings)
+    _read_files(settings, problems)
     if problems:
         raise ValueError(
             f"The log-in to Snowflake cannot work: {'; '.join(problems)}. "
@@ -110,34 +113,42 @@ def tagged(**more: str) -> dict[str, str]:
     }
 
 
-def _settings() -> tuple[dict[str, Any], list[str]]:
-    """A connection of connections.toml filled up from the environment; where the two disagree."""
-    place, settings, problems = _profile()
-    for variable, argument in VARIABLES.items():
-        value = os.environ.get(variable)
-        if value and str(settings.setdefault(argument, value)) != value:
-            problems.append(
-                f"{variable} differs from {argument} in {place or 'another variable for it'}: "
-                "unset one"
-            )
-    return settings, problems
+def _profile(problems: list[str]) -> tuple[str, dict[str, Any]]:
+    """Place and content of the named or default connection, empty if there is none.
 
-
-def _profile() -> tuple[str, dict[str, Any], list[str]]:
-    """Place and content of the named or default connection, empty if there is none; problems."""
-    home = os.environ.get("SNOWFLAKE_HOME") or "~/.snowflake"
-    path = Path(home, "connections.toml").expanduser()
-    connections = tomllib.loads(path.read_text("utf-8-sig")) if path.exists() else {}
-    name = os.environ.get(CONNECTION_NAME) or "default"
-    if name in connections:
-        _warn_if_open(path)
-        settings = {ALIASES.get(key, key): value for key, value in connections[name].items()}
-        return f"[{name}] of {path}", settings, []
-    problem = (
-        f"{CONNECTION_NAME} is {name}, but {path} has "
-        f"{', '.join(connections) or 'nothing'}: correct or unset it"
+    It is looked for where Snowflake's own tools look: first in connections.toml, as [name], then
+    in config.toml, as [connections.name].
+    """
+    home = Path(os.environ.get("SNOWFLAKE_HOME") or "~/.snowflake").expanduser()
+    folder = home if home.exists() else user_config_path("snowflake", appauthor=False)
+    own, config = (
+        (path.exists() and _toml(path, problems)) or {}
+        for path in (folder / "connections.toml", folder / "config.toml")
     )
-    return "", {}, [problem] if os.environ.get(CONNECTION_NAME) else []
+    name = os.environ.get(CONNECTION_NAME) or config.get("default_connection_name") or "default"
+    path = folder / ("connections.toml" if own or not config else "config.toml")
+    tables = own or config.get("connections")
+    if isinstance(tables, dict) and isinstance(tables.get(name), dict):
+        return f"[{name}] of {path}", {
+            ALIASES.get(key, key): value for key, value in tables[name].items()
+        }
+    if name != "default" or (tables and not os.environ.get("SNOWFLAKE_ACCOUNT")):
+        problems.append(
+            f"{CONNECTION_NAME} is {name}, but {path} has "
+            f"{', '.join(tables or ['nothing'])}, no section [{name}]: correct one of the two"
+        )
+    return "another variable for it", {}
+
+
+def _toml(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    return _read(
+        path,
+        str(path),
+        # with a line's end, or the last line would not be counted
+        lambda data: tomllib.loads(data.decode("utf-8-sig") + "\n"),
+        "; save it as UTF-8, a Windows path in 'single quotes'",
+        problems,
+    )
 
 
 def _authenticator(settings: dict[str, Any]) -> str:
@@ -186,32 +197,46 @@ def _variable(name: str) -> str:
     return " or ".join(f"SNOWFLAKE_{either.upper()}" for either in name.split("|"))
 
 
-def _read_files(settings: dict[str, Any]) -> list[str]:
-    """Put the token's text in place of its file's path, and try to open the key; problems."""
-    problems = []
-    for name in filter(settings.get, REMEDIES):
-        path = Path(settings[name]).expanduser()
-        try:
-            data = path.read_bytes()
-            _warn_if_open(path)
-            if name == "private_key_file":
-                settings[name] = str(path)
-                phrase = settings.get("private_key_file_pwd")
-                load_pem_private_key(data, str(phrase).encode() if phrase else None)
-            else:
-                settings.setdefault("token", data.decode().strip())
-                del settings[name]
-        except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
-            # without the number and the links in parentheses that may follow
-            reason = getattr(error, "strerror", None) or str(error).partition("(")[0].strip(" .")
-            problems.append(f"{_variable(name)} is {path}: {reason}{REMEDIES[name]}")
-    return problems
-
-
-def _warn_if_open(path: Path) -> None:
-    """Warn of a secret that others on this machine can read."""
-    mode = path.stat().st_mode & 0o777
-    if os.name == "posix" and mode & 0o077:
-        warnings.warn(
-            f"{path} is open to others (mode {mode:o}). Close it: chmod 600 {path}", stacklevel=2
+def _read_files(settings: dict[str, Any], problems: list[str]) -> None:
+    """Put the token's text in place of its file's path, and try to open the key."""
+    key = settings.get("private_key_file")
+    if key:
+        phrase = str(settings.get("private_key_file_pwd") or "").encode() or None
+        settings["private_key_file"] = _read(
+            key,
+            f"SNOWFLAKE_PRIVATE_KEY_FILE is {key}",
+            # which raises for a key that cannot be opened
+            lambda data: load_pem_private_key(data, phrase) and str(Path(key).expanduser()),
+            "; its pass phrase is PRIVATE_KEY_PASSPHRASE",
+            problems,
         )
+    token_file = settings.pop("token_file_path", "")
+    if token_file:
+        what = f"SNOWFLAKE_TOKEN_FILE_PATH is {token_file}"
+        token = _read(token_file, what, lambda data: data.decode().strip(), "", problems)
+        settings.setdefault("token", token)
+
+
+def _read(
+    name: Path | str, what: str, parse: Callable[[bytes], Any], remedy: str, problems: list[str]
+) -> Any:
+    """What a file of the log-in holds; None, and one problem more, where it cannot be used.
+
+    Warns of one that others on this machine can read.
+    """
+    try:
+        path = Path(name).expanduser()
+        mode = path.stat().st_mode & 0o777
+        if os.name == "posix" and mode & 0o077:
+            warnings.warn(
+                f"{path} is open to others (mode {mode:o}). Close it: chmod 600 {path}",
+                stacklevel=2,
+            )
+        return parse(path.read_bytes())
+    except UnicodeDecodeError as error:
+        line = 1 + error.object.count(b"\n", 0, error.start)
+        reason = f"not UTF-8 (at line {line})"
+    except (OSError, RuntimeError, TypeError, ValueError, UnsupportedAlgorithm) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip(" .")
+    problems.append(f"{what}: {reason}{remedy}")
+    return None
