@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and the digest of one."""
 
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,8 @@ def written_whole(path: Path) -> Generator[Path, None, None]:
     """A file beside `path` to write to, which takes its place at the end.
 
     After an error or a kill `path` is as before. Makes the folder. Processes and threads that
-    write the same file do not disturb each other: the last one wins.
+    write the same file do not disturb each other: the last one wins. Raises OSError with the path
+    and a remedy where the disk is full or the folder is not ours to write to.
 
     >>> target = Path(getfixture("tmp_path")) / "made" / "greeting.txt"
     >>> with written_whole(target) as unfinished:
@@ -26,13 +28,14 @@ def written_whole(path: Path) -> Generator[Path, None, None]:
     >>> target.read_text()
     'hello'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield unfinished
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -43,11 +46,29 @@ def owned(path: Path, remedy: str) -> Generator[None, None, None]:
     """
     lock = path.with_name(f".{path.name}.lock")
     try:
-        with FileLock(lock, timeout=0):
+        with _writing(path), FileLock(lock, timeout=0):
             yield
             lock.unlink(missing_ok=True)  # while it is held: whoever has it open tries anew
     except Timeout:
         raise BlockingIOError(f"{path} is in use by another process. {remedy}") from None
+
+
+@contextmanager
+def _writing(path: Path) -> Generator[None, None, None]:
+    """Names the path, and what to do, where nothing can be written."""
+    try:
+        yield
+    except OSError as error:
+        closed = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+        if error.errno not in closed or "TUTORIAL_HOME" in str(
+            error
+        ):  # it names what is inside already
+            raise
+        raise OSError(
+            error.errno,
+            f"{path} cannot be written: {os.strerror(error.errno)}. Make room (make clean), or set "
+            "TUTORIAL_HOME to a folder that you may write to",
+        ) from error
 
 
 def write_json(path: Path, content: dict) -> None:

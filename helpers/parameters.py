@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, Json, ValidationError, create_model
 
-Whole = Annotated[int, BeforeValidator(str)]  # also from text; neither True nor 2.5
-Count = Annotated[Whole, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# by way of text, which they may come as: then neither is True, and a whole number not 2.5
+Whole = Annotated[int, BeforeValidator(str)]
+Count = Annotated[Whole, Field(ge=1, le=10**6)]
+Share = Annotated[float, BeforeValidator(str), Field(ge=0, le=1)]
+Number = Annotated[float, BeforeValidator(str), Field(ge=0, le=10**6)]
 # of the notebooks and of training, by name
 KINDS: dict[str, Any] = {
     **dict.fromkeys(("backend", "database", "run", "run_name", "images", "model_path"), str),
@@ -16,11 +17,12 @@ KINDS: dict[str, Any] = {
     "view": Literal["centre", "whole"],
     **dict.fromkeys(("n_epochs", "batch_size", "per_class", "per_story"), Count),
     "image_size": Annotated[Whole, Field(ge=8, le=4096)],  # pixels
-    "n_workers": Annotated[Whole, Field(ge=0)],
+    "n_workers": Annotated[Whole, Field(ge=0, le=10**4)],
     "seed": Annotated[Whole, Field(ge=0, lt=2**19)],  # with epoch and image it makes 64 bits
     "url_seconds": Annotated[Whole, Field(ge=0, le=7 * 24 * 3600)],  # Snowflake refuses more
-    "base_lr": Annotated[Number, Field(gt=0)],
-    **dict.fromkeys(("augmentation", "weight_decay", "save_every_s"), Number),
+    "base_lr": Annotated[Number, Field(gt=0, le=10)],
+    **dict.fromkeys(("augmentation", "weight_decay"), Annotated[Number, Field(le=10)]),
+    "save_every_s": Number,
     **dict.fromkeys(("downsample_to", "target", "crop_scale"), Annotated[Share, Field(gt=0)]),
     **dict.fromkeys(("mixing", "label_smoothing", "averaging"), Share),
     "validation_share": Annotated[Share, Field(lt=1)],

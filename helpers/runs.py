@@ -2,18 +2,21 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from helpers import config
 from helpers.files import write_json
 
-# of a folder on every system; 60 characters are at most 240 bytes
-ODD = r'/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff'
-NAME = re.compile(rf"(?!(latest|con|prn|aux|nul)$)[^.\s{ODD}]([^{ODD}]{{0,58}}[^.\s{ODD}])?", re.I)
+# of a folder on every system, that looks like what it is; 60 characters are at most 240 bytes
+ODD = (
+    r'/\\:*?"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff'
+    r"\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+)
+RESERVED = r"latest(\.json)?|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?"
+NAME = re.compile(rf"(?!({RESERVED})$)[^.\s{ODD}]([^{ODD}]{{0,58}}[^.\s{ODD}])?", re.I)
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,9 @@ class Run:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ValueError(
-                f"Run {self.name!r} cannot name a folder. Use at most 60 characters, no dot or "
-                'blank at its ends, none of / \\ : * ? " < > |, and not "latest".'
+                f"Run {self.name!a} cannot name a folder. Use at most 60 characters, no dot or "
+                'blank at its ends, none of / \\ : * ? " < > |, nothing that is not seen, and not '
+                '"latest" or a device of Windows such as "con".'
             )
 
     @property
@@ -59,9 +63,18 @@ class Run:
 def start(backend: str, database: str, name: str = "", **facts: Any) -> Run:
     """A new run with a folder of its own, named by the time in UTC unless `name` is given.
 
-    facts: the other fields of a Run.
+    facts: the other fields of a Run. Raises FileExistsError where a run of this name has others.
     """
-    return Run(name or new_name(), backend, config.identifier(database), **facts).save()
+    run = Run(name or new_name(), backend, config.identifier(database), **facts)
+    path = run.folder / "run.json"
+    earlier = Run(**json.loads(path.read_text())) if path.exists() else run
+    run = replace(run, model_digest=earlier.model_digest)  # notebook 01 may run again
+    if run != replace(earlier, made_database=run.made_database):
+        raise FileExistsError(
+            f"Run {run.name} is there already, of other data: {path}. "
+            "Use another run_name, or remove that folder."
+        )
+    return run.save()
 
 
 def open_run(name: str, backend: str, database: str) -> Run:
@@ -100,8 +113,12 @@ def require_predictions(run: Run) -> None:
         )
 
 
-def new_name() -> str:
-    """A run's name that is not taken yet: the time in UTC."""
+def new_name(number: int = 1) -> str:
+    """A run's name that is not taken yet: the time in UTC. Its folder is made: nobody takes it."""
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    names = chain([now], (f"{now}-{n}" for n in count(2)))
-    return next(name for name in names if not (config.runs_folder() / name).exists())
+    name = now if number == 1 else f"{now}-{number}"
+    try:
+        (config.runs_folder() / name).mkdir(parents=True)
+    except FileExistsError:
+        return new_name(number + 1)
+    return name

@@ -48,7 +48,15 @@ def test_a_share_may_come_as_text(name, share):
 
 
 @pytest.mark.parametrize("name", [*SHARES, "base_lr", "augmentation", "weight_decay"])
-@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "", "much", None, [1]])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 11, 1e300])
+@pytest.mark.parametrize("kind", [float, str])
+def test_a_number_that_makes_no_sense_is_refused(name, value, kind):
+    with pytest.raises(ValueError, match=f"Parameter {name} is "):
+        checked({name: kind(value)})
+
+
+@pytest.mark.parametrize("name", [*SHARES, "base_lr", "augmentation", "weight_decay"])
+@pytest.mark.parametrize("value", ["", "much", None, [1], True, False, "True"])
 def test_what_is_no_sensible_number_is_refused(name, value):
     with pytest.raises(ValueError, match=f"Parameter {name} is "):
         checked({name: value})
@@ -83,6 +91,14 @@ def test_options_may_be_json():
         ("stages", "elsewhere"),
         ("view", "left"),
         ("seed", 2**19),
+        ("n_epochs", 10**9),
+        ("batch_size", "9" * 5000),
+        ("per_class", 2**63),
+        ("n_workers", 10**5),
+        ("image_size", 10**5),
+        ("base_lr", 1000),
+        ("save_every_s", True),
+        ("save_every_s", 1e12),
     ],
 )
 def test_ranges(name, value):

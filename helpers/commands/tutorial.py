@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
         for option, parameter in TRAINING.items()
         if given[option] is not None
     }
-    alone = owned(config.runs_folder() / "tutorial", OTHER)
+    alone = owned(config.runs_folder(), OTHER)  # whose lock no run can have
     try:
         images = str(Path(options.images).resolve()) if options.images else ""
         with alone, standin.in_use():
