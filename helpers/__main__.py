@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
         print(f"There is no command {name!r}.\n{listing()}", file=sys.stderr)
         return 2
     for number in END_AS_CTRL_C:
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has a closed terminal ignored
+            signal.signal(number, _interrupt)
     command = import_module(f"helpers.commands.{name}")  # only this one: train needs just torch
     try:
         return command.main(arguments[1:])

@@ -152,3 +152,33 @@ def test_the_stand_in_ends_with_the_last_of_its_users(place):
         assert same == server
     assert standin.status() == server
     standin.stop()
+
+
+SERVE = [sys.executable, "-m", "helpers", "serve", "--port", "0", "--model", "model/model_drawn.pt"]
+
+
+@pytest.mark.parametrize(
+    "before, sent, code",
+    [
+        ([], ["SIGHUP"], 128 + signal.SIGHUP),
+        # which has a closed terminal ignored
+        (["nohup"], ["SIGHUP", "SIGTERM"], 128 + signal.SIGTERM),
+        ([], ["SIGINT"], 0),
+    ],
+)
+def test_a_signal_ends_the_service_in_order(before, sent, code):
+    with subprocess.Popen(
+        [*before, *SERVE], cwd=PROJECT_ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr
+            next(line for line in process.stderr if "running on" in line)
+            for name in sent:
+                assert process.poll() is None
+                process.send_signal(getattr(signal, name))
+                time.sleep(1)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == code
+    assert "Application shutdown complete" in said and "Traceback" not in said

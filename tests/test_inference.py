@@ -435,6 +435,13 @@ def test_killed_client_can_resume(client, folder, model_path, calm, other_proces
     assert_same_predictions(run, calm)
 
 
+def test_a_client_that_is_closed_is_told_from_work_to_do(model_path, tmp_path):
+    client = start_cluster("local", n_workers=1)
+    client.close()
+    with pytest.raises(ConnectionError, match="start a cluster and call again"):
+        classify(client, [], list, tmp_path / "run", model_path)
+
+
 @pytest.mark.slow
 def test_lost_scheduler_is_named_and_parts_are_kept(folder, model_path, other_process, tmp_path):
     process, address = other_process

@@ -15,8 +15,8 @@ DASHBOARD = "127.0.0.1:8787"  # where .jupyter/ tells the Dask panel to look
 
 def command(options: list[str]) -> list[str]:
     """JupyterLab's own command line, to be run where its files are."""
-    fixed = [f"--LabApp.default_url=/lab/tree/{FIRST}"]
-    fixed.append("--ServerApp.answer_yes=True")  # Ctrl-C asks nothing
+    # Ctrl-C asks nothing
+    fixed = [f"--LabApp.default_url=/lab/tree/{FIRST}", "--ServerApp.answer_yes=True"]
     if os.geteuid() == 0:
         fixed.append("--allow-root")  # Jupyter refuses to run as root without it
     return [sys.executable, "-m", "jupyterlab", *fixed, *options]

@@ -2,13 +2,14 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import uvicorn
+import uvicorn.server
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel
@@ -22,6 +23,8 @@ from helpers.images import ImageError, decode
 MAX_BYTES = 16 * 2**20
 BODY_SECONDS = 30  # in which a request's body must have come
 BODIES = 64  # requests that are read or wait at a time; one more is told that it is full
+# what ends it, after the answers that are due
+ENDS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 IMAGE_BODY = {
     "required": True,
     "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
@@ -178,7 +181,10 @@ def default_model() -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 stopped by Ctrl-C, 1 there is no model to serve."""
+    """Exit code: 0 stopped by Ctrl-C, 1 there is no model to serve.
+
+    Other signals that end it, once what it was asked is answered, go on to the caller.
+    """
     parser = argparse.ArgumentParser(prog="python -m helpers serve", description=__doc__)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; default: this machine only"
@@ -193,5 +199,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    uvicorn.run(app, host=options.host, port=options.port)
+    # a closed terminal ends it in order as well, where that is not ignored
+    uvicorn.server.HANDLED_SIGNALS = tuple(  # ty: ignore[invalid-assignment]
+        number for number in ENDS if signal.getsignal(number) != signal.SIG_IGN
+    )
+    try:
+        uvicorn.Server(uvicorn.Config(app, host=options.host, port=options.port)).run()
+    except KeyboardInterrupt as stop:
+        if stop.args:  # not by Ctrl-C
+            raise
     return 0

@@ -3,7 +3,6 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -58,13 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     for field in fields(Parameters):
         option = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(option, type=_reader(type(field.default)), default=field.default)
+        kind = _truth if isinstance(field.default, bool) else type(field.default)
+        parser.add_argument(option, type=kind, default=field.default)
     return parser
-
-
-def _reader(kind: type) -> Callable:
-    """What turns the text of an option into a value of this kind."""
-    return _truth if kind is bool else kind
 
 
 def _truth(text: str) -> bool:

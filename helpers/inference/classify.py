@@ -9,7 +9,6 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
 
 import pandas as pd
 from distributed import Client, performance_report
@@ -137,7 +136,7 @@ def plan(
 @contextmanager
 def _loss_named(client: Client, folder: Path) -> Generator[None, None, None]:
     """Turns what Dask raises when the scheduler goes away into one error that names it."""
-    address = cast(Any, client.scheduler).address
+    address = getattr(client.scheduler, "address", "(a closed client has none)")
     try:
         yield
     except (Exception, CancelledError) as error:
