@@ -99,8 +99,8 @@ class Downloader:
                 # is kept
                 reason = str(error) if type(error) is OSError else type(error).__name__
             if attempt < self.attempts:
-                jitter = random.uniform(0.5, 1)  # many readers must not come back all at once
-                time.sleep(self.backoff_s * 2 ** (attempt - 1) * jitter)
+                # by chance, or many readers would come back all at once
+                time.sleep(self.backoff_s * 2 ** (attempt - 1) * random.uniform(0.5, 1))
         raise ImageError(f"download failed after {self.attempts} attempts: {reason}", self.attempts)
 
     def _get(self, url: str) -> bytes:
@@ -109,10 +109,13 @@ class Downloader:
         # requests itself compares no port of an address
         direct = request.proxy_bypass(parse.urlsplit(url).netloc)
         proxy = utils.select_proxy(url, {} if direct else utils.get_environ_proxies(url, None))
-        pools = self._direct
-        if proxy:
-            address = proxy if "://" in proxy else f"http://{proxy}"
-            pools = self._through.proxy_manager_for(address, **self._options)
+        pools = (
+            self._through.proxy_manager_for(
+                proxy if "://" in proxy else f"http://{proxy}", **self._options
+            )
+            if proxy
+            else self._direct
+        )
         response = pools.request("GET", url, preload_content=False)
         try:
             # Google answers 400 for an expired URL

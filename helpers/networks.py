@@ -71,10 +71,8 @@ def construct(arch: str, n_classes: int) -> nn.Module:
     if network and network.timm_name:
         import timm  # here: only these networks need it
 
-        net = timm.create_model(network.timm_name, num_classes=1000)
-    else:
-        net = torchvision.models.get_model(arch)
-    return with_outputs(net, n_classes)
+        return with_outputs(timm.create_model(network.timm_name, num_classes=1000), n_classes)
+    return with_outputs(torchvision.models.get_model(arch), n_classes)
 
 
 def head_of(net: nn.Module) -> tuple[str, nn.Linear]:
@@ -84,8 +82,7 @@ def head_of(net: nn.Module) -> tuple[str, nn.Linear]:
 
 def replace_head(net: nn.Module, new: nn.Module) -> None:
     """Put another module in place of the network's last layer."""
-    parent, _, child = head_of(net)[0].rpartition(".")
-    setattr(net.get_submodule(parent), child, new)
+    net.set_submodule(head_of(net)[0], new)
 
 
 def with_outputs(net: nn.Module, n_classes: int) -> nn.Module:

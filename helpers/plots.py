@@ -56,8 +56,9 @@ class Picture:
     def png(self) -> bytes:
         """The picture as a file, with the alt text as its description."""
         buffer = io.BytesIO()
-        metadata = {"Software": None, "Description": self.alt}
-        self.figure.savefig(buffer, format="png", metadata=metadata)
+        self.figure.savefig(
+            buffer, format="png", metadata={"Software": None, "Description": self.alt}
+        )
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, **_) -> tuple[dict, dict]:
@@ -87,9 +88,8 @@ def learning_curves(history: list[dict] | pd.DataFrame) -> Picture:
         ax.set_ylim(0, 1.02 if name == "accuracy" else None)
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend()
-    best = table.validation_accuracy.max()
-    alt = f"Loss and accuracy over {len(table)} epochs; best validation accuracy {best:.3f}."
-    return Picture(figure, alt, table)
+    best = f"best validation accuracy {table.validation_accuracy.max():.3f}"
+    return Picture(figure, f"Loss and accuracy over {len(table)} epochs; {best}.", table)
 
 
 @in_style()

@@ -53,8 +53,7 @@ def start_cluster(
             f'kind is {kind!r}. Use "auto", "local", "saturn" or an address such as '
             "tcp://host:8786."
         )
-    client = connected(kind)
-    return prepared(client, n_workers, wait_s)
+    return prepared(connected(kind), n_workers, wait_s)
 
 
 def _kind_of_surroundings() -> str:

@@ -63,9 +63,8 @@ class Parts:
         self.failures += result.failures
         self.predicted += len(result.predictions)
         self.failed += len(result.failures)
-        full = sum(map(len, self.waiting)) >= self.rows
-        due = time.monotonic() > self.written_at + self.seconds
-        if full or due:
+        is_full = sum(map(len, self.waiting)) >= self.rows
+        if is_full or time.monotonic() > self.written_at + self.seconds:
             self.flush()
 
     def flush(self) -> None:
@@ -98,8 +97,8 @@ class Parts:
         return sorted((self.folder / kind).glob("part-*.parquet"))
 
     def _write(self, kind: str, table: pa.Table) -> None:
-        numbers = [int(path.stem.removeprefix("part-")) for path in self._of(kind)]
-        number = max(numbers, default=-1) + 1
+        numbers = (int(path.stem.removeprefix("part-")) for path in self._of(kind))
+        number = 1 + max(numbers, default=-1)
         _write_part(self.folder / kind / f"part-{number:06d}.parquet", table)
 
 

@@ -74,8 +74,7 @@ class Flight:
             if not self.running:
                 return
             future = next(self.finished)
-            batch = self.running.pop(future)
-            result = self._outcome(future, batch)
+            result = self._outcome(future, self.running.pop(future))
             if result is not None:
                 yield result
 
@@ -120,4 +119,4 @@ class Flight:
 
 def _failed(rows: list[Row], reason: str, attempts: int) -> Result:
     failures = [Failure(row.relative_path, reason, attempts) for row in rows]
-    return Result(PREDICTION.empty_table(), failures, [])
+    return Result(PREDICTION.empty_table(), failures, expired=[])

@@ -33,8 +33,7 @@ def confusion_matrix(counts: pd.DataFrame, title: str = "") -> Picture:
         ax.text(column, row, counts.iat[row, column], color=colour, **centred)
     figure.colorbar(image, label="share of the true class")
     hits = sum(counts.at[name, name] for name in counts.index if name in counts.columns)
-    n = int(counts.to_numpy().sum())
-    alt = f"Confusion matrix of {n} images, {hits} of them on the diagonal."
+    alt = f"Confusion matrix of {counts.to_numpy().sum()} images, {hits} of them on the diagonal."
     return Picture(figure, alt, counts.rename_axis("label").reset_index(allow_duplicates=True))
 
 
@@ -85,6 +84,5 @@ def coverage_curve(curve: pd.DataFrame, target: float = 0.95) -> Picture:
     if point is not None:
         at = (point.coverage, point.accuracy)
         ax.plot(*at, "o", color=WRONG, markersize=9)
-        words = f"confidence ≥ {point.threshold:.2f}"
-        ax.annotate(words, at, (8, 8), textcoords="offset points")
+        ax.annotate(f"confidence ≥ {point.threshold:.2f}", at, (8, 8), textcoords="offset points")
     return Picture(figure, f"Accuracy against coverage. {sentence}", curve)

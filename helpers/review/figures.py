@@ -129,8 +129,7 @@ def bins_of(confidence: np.ndarray) -> np.ndarray:
 
 def calibration_bins(confidence: np.ndarray, right: np.ndarray) -> pd.DataFrame:
     """Mean confidence, accuracy with its 95 % interval (low, high) and n of each nonempty bin."""
-    table = pd.DataFrame({"bin": bins_of(confidence), "confidence": confidence, "right": right})
-    groups = table.groupby("bin")
+    groups = pd.DataFrame({"confidence": confidence, "right": right}).groupby(bins_of(confidence))
     bins = groups.agg(
         confidence=("confidence", "mean"), accuracy=("right", "mean"), n=("right", "size")
     )
@@ -153,15 +152,13 @@ def rounded(result: dict) -> pd.DataFrame:
     ['20', '[0.584, 0.919]']
     """
     few_digits = json.loads(json.dumps(result), parse_float=lambda text: round(float(text), 3))
-    values = map(str, few_digits.values())
-    return pd.DataFrame({"figure": list(result), "value": list(values)})
+    return pd.DataFrame({"figure": list(result), "value": list(map(str, few_digits.values()))})
 
 
 def confusion(predictions: Predictions) -> pd.DataFrame:
     """Counts by true class (rows) and predicted class (columns)."""
     table = predictions.table
-    unknown = sorted(set(table.label) - set(predictions.classes))
-    names = predictions.classes + unknown
+    names = predictions.classes + sorted(set(table.label) - set(predictions.classes))
     return pd.crosstab(table.label, table.type).reindex(index=names, columns=names, fill_value=0)
 
 

@@ -83,8 +83,7 @@ def gallery(
         table = table.groupby("label").head(columns).sort_values("label", kind="stable")
         rows = []
         for _, group in table.groupby("label"):
-            gaps = [None] * (columns - len(group))
-            rows += [*group.itertuples(), *gaps]
+            rows += [*group.itertuples(), *[None] * (columns - len(group))]
     picture = image_grid(
         [images.get(row.relative_path) if row else None for row in rows],
         [caption(row) if row else "" for row in rows],
@@ -133,8 +132,8 @@ class Report:
             )
         elif shown is not None:
             write_csv(shown, self.folder / f"{name}.csv")
-            digits = "{:.3f}".format
-            self.parts.append(shown.to_html(border=0, index=False, float_format=digits, na_rep="–"))
+            table = shown.to_html(border=0, index=False, float_format="{:.3f}".format, na_rep="–")
+            self.parts.append(table)
         self.parts += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences]
         return shown
 

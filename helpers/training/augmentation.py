@@ -36,8 +36,7 @@ def recolour(images: Tensor, strength: float) -> Tensor:
 
     strength: 0 changes nothing. Draws from torch's own random numbers, once for the batch.
     """
-    reach = min(1.0, strength)
-    return v2.ColorJitter(brightness=reach, contrast=reach, saturation=reach)(images)
+    return v2.ColorJitter(*[min(1.0, strength)] * 3)(images)
 
 
 def mix(images: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
@@ -46,5 +45,6 @@ def mix(images: Tensor, labels: Tensor, n_classes: int) -> tuple[Tensor, Tensor]
     Returns images and (B, n_classes) float32 targets. Draws from torch's own random numbers.
     Sources: Zhang et al. 2018 (MixUp, alpha 0.2), Yun et al. 2019 (CutMix, alpha 1).
     """
-    ways = [v2.MixUp(alpha=0.2, num_classes=n_classes), v2.CutMix(num_classes=n_classes)]
-    return v2.RandomChoice(ways)(images, labels)
+    return v2.RandomChoice(
+        [v2.MixUp(alpha=0.2, num_classes=n_classes), v2.CutMix(num_classes=n_classes)]
+    )(images, labels)

@@ -74,11 +74,10 @@ class LabelledImages(Dataset):
     def __getitem__(self, index: int) -> tuple:
         image = self.load(index)
         label = int(self.labels[index])
-        if self.transform:
-            image = self.transform(image)
-        if self.target_transform:
-            label = self.target_transform(label)
-        return image, label
+        return (
+            self.transform(image) if self.transform else image,
+            self.target_transform(label) if self.target_transform else label,
+        )
 
     def __getitems__(self, indices: list[int]) -> list[tuple]:
         """What a DataLoader calls for a batch: items fetched side by side, broken ones left out."""

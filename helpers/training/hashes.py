@@ -18,10 +18,12 @@ def keep_hashes(data: LabelledImages, path: Path | None = None) -> Path:
     """
     path = path or config.hashes_file(data_digest(data.sizes))
     if not path.exists():
-        hashes = data.map(lambda index: perceptual_hash(data.load(index)), list(range(len(data))))
-        rows = (
-            (data.paths[index], data.classes[data.labels[index]], phash) for index, phash in hashes
-        )
+        rows = [
+            (data.paths[index], data.classes[data.labels[index]], phash)
+            for index, phash in data.map(
+                lambda index: perceptual_hash(data.load(index)), list(range(len(data)))
+            )
+        ]
         with written_whole(path) as unfinished:
             pd.DataFrame(rows, columns=["relative_path", "label", "phash"]).to_csv(
                 unfinished, index=False

@@ -163,8 +163,9 @@ class TrainingRun:
         groups = parameter_groups(self.model.net, p.base_lr, head_lr, p.weight_decay)
         self.optimizer = torch.optim.AdamW(groups)
         total_steps = max(5, self.n_steps * p.n_epochs)  # a cycle of four divides by zero
-        highest = [group["lr"] for group in groups]
-        self.schedule = OneCycleLR(self.optimizer, highest, total_steps, pct_start=0.25)
+        self.schedule = OneCycleLR(
+            self.optimizer, [group["lr"] for group in groups], total_steps, pct_start=0.25
+        )
         # over a tenth of a short training, which must not remember its first steps
         averaging = get_ema_multi_avg_fn(min(p.averaging, 1 - 10 / (10 + total_steps)))
         self.average = AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
@@ -193,9 +194,8 @@ class TrainingRun:
         """Put the best model where the next notebook looks for it, with the history beside it."""
         if self.best_path.exists():  # not where a finished run was killed just before its end
             rows = [self.at.history[0], *(row.values() for row in self.at.history)]
-            table = "".join(",".join(map(str, row)) + "\n" for row in rows)
             with written_whole(self.path.with_suffix(".history.csv")) as unfinished:
-                unfinished.write_text(table)
+                unfinished.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
             os.replace(self.best_path, self.path)
         self.state_path.unlink(missing_ok=True)
 
@@ -215,8 +215,9 @@ class TrainingRun:
                 self.save_state()
         seconds = time.perf_counter() - started
         if not self.at.images:
-            few = dict([*self.data.broken.items()][:3])
-            raise ImageError(f"No image of an epoch could be read: {few}")
+            raise ImageError(
+                f"No image of an epoch could be read: {dict([*self.data.broken.items()][:3])}"
+            )
         row = {
             "epoch": self.at.epoch + 1,
             "loss": self.at.loss,

@@ -55,7 +55,6 @@ class SnowflakeImageFolder(LabelledImages):
                 f"Table {table_name} lists no images. Run notebook 01_set_up_snowflake first."
             )
         super().__init__([ImageFile(*file) for file in listed], transform, **options)
-        self.stage = stage
         self.url_seconds = url_seconds
         self._sign_urls = partial(sign_urls, stage=stage, seconds=url_seconds)
         self._reconnect = reconnect or partial(
@@ -75,8 +74,8 @@ class SnowflakeImageFolder(LabelledImages):
             if self._is_old(self.paths[index]) and not self._is_cached(index)
         ]
         if needed:
-            ahead = [path for path in self.paths if self._is_old(path)][:SIGNED_AHEAD]
-            self._sign(list(dict.fromkeys(needed + ahead)))
+            needed += [path for path in self.paths if self._is_old(path)][:SIGNED_AHEAD]
+            self._sign(list(dict.fromkeys(needed)))
 
     def read(self, index: int) -> bytes:
         """The file's bytes, through its signed URL. Raises ImageError."""

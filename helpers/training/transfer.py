@@ -23,8 +23,9 @@ def worth_of_pretraining(data: LabelledImages, parameters: Parameters) -> pd.Dat
     A row for each number of training images a class, a column for the pretrained and one for the
     untrained network. At most AT_MOST images are looked at, and these are small.
     """
-    share = min(1.0, AT_MOST / len(data))
-    training, validation = split(data.labels, 0.2, parameters.seed, share)
+    training, validation = split(
+        data.labels, share=0.2, seed=parameters.seed, downsample_to=min(1, AT_MOST / len(data))
+    )
     accuracy: dict[str, dict[str, float]] = {}
     for name, weights in (("pretrained", "imagenet"), ("untrained", "none")):
         torch.manual_seed(parameters.seed)

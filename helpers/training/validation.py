@@ -65,14 +65,13 @@ def logits_of(
 
 def judged(logits: Tensor, labels: Tensor, classes: list[str]) -> dict:
     """How good logits (N, n_classes) are for labels (N,), beside always naming one class."""
-    counts = torch.bincount(labels)
-    most_frequent = int(counts.argmax())
+    n_most, most_frequent = torch.bincount(labels).max(0)
     return {
         "n": len(labels),
         "accuracy": (logits.argmax(1) == labels).float().mean().item(),
         "loss": cross_entropy(logits, labels).item(),
         "most_frequent": classes[most_frequent],
-        "baseline": counts[most_frequent].item() / len(labels),
+        "baseline": n_most.item() / len(labels),
     }
 
 
@@ -87,9 +86,10 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     True
     """
     candidates = torch.logspace(-1, 1, 401, dtype=torch.float64)
-    doubt = 1 / (len(labels) + 2)
     losses = [
-        cross_entropy(logits.double() / temperature, labels, label_smoothing=doubt).item()
+        cross_entropy(
+            logits.double() / temperature, labels, label_smoothing=1 / (len(labels) + 2)
+        ).item()
         for temperature in candidates
     ]
     return candidates[losses.index(min(losses))].item()
