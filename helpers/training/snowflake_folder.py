@@ -109,8 +109,10 @@ class SnowflakeImageFolder(LabelledImages):
             if self._connection is None:
                 self._connection = self._reconnect()
             old_at = time.monotonic() + KEPT_SHARE * self.url_seconds
-            urls = self._sign_urls(self._connection, paths=paths)
-            self._urls |= {path: (url, old_at) for path, url in zip(paths, urls)}
+            self._urls |= {
+                path: (url, old_at)
+                for path, url in zip(paths, self._sign_urls(self._connection, paths=paths))
+            }
 
     def __getstate__(self) -> dict:
         return super().__getstate__() | {"_connection": None, "_lock": None, "_download": None}
