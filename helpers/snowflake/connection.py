@@ -63,9 +63,13 @@ def advised() -> Generator[None, None, None]:
     try:
         yield
     except Error as error:
-        said = f"{error.errno}: {error.msg}"
         advice = next(
-            (remedy for cause, remedy in ADVICE.items() if re.search(cause, said, re.S)), ""
+            (
+                remedy
+                for cause, remedy in ADVICE.items()
+                if re.search(cause, f"{error.errno}: {error.msg}", re.S)
+            ),
+            "",
         )
         if advice not in str(error.msg):  # a read that is repeated passes here twice
             error.msg = f"{error.msg} {advice}"
@@ -83,8 +87,9 @@ def connect(backend: str = "", database: str = "", **tag: str) -> SnowflakeConne
     backend = config.backend(backend)
     os.environ[TAG] = tagged(**tag)["QUERY_TAG"]
     connection = snowflake.connector.connect(**parameters(backend))
-    with suppress(ProgrammingError):  # a restricted session has one role already
-        execute(connection, "use secondary roles none")  # nothing but what the role may do
+    if backend == "snowflake":
+        with suppress(ProgrammingError):  # a restricted session has one role already
+            execute(connection, "use secondary roles none")  # nothing but what the role may do
     if database:
         try:
             execute(connection, f"use schema {config.identifier(database)}.{SCHEMA}")
