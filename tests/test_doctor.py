@@ -1,6 +1,9 @@
 """Every check of the doctor, on what is well and on what is not."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -247,10 +250,11 @@ def granted(*lines: str) -> Callable[[str, dict], dict | None]:
             held.append((role, {"privilege": privilege, "granted_on": kind, "name": name}))
 
     def fault(path: str, body: dict) -> dict | None:
-        words = body.get("sqlText", "").lower().split()
-        if words[:2] != ["show", "grants"]:
+        text = body.get("sqlText", "").lower()
+        if not text.startswith("show grants to role "):
             return None
-        found = [row for role, row in held if role == words[-1]]
+        asked = text.removeprefix("show grants to role ").strip('"')
+        found = [row for role, row in held if role.lower() == asked]
         return rows(*found or [{"privilege": "NONE", "granted_on": "NONE", "name": "NONE"}])
 
     return fault
@@ -370,7 +374,11 @@ def test_image_of_a_scrambling_stage_fails(patient, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong, seen",
-    [(lambda url: url + "0", "refused (403)"), (lambda url: CLOSED, "firewall or proxy")],
+    [
+        (lambda url: url + "0", "refused (403)"),
+        (lambda url: url + "0", "network policies and private endpoints"),
+        (lambda url: CLOSED, "firewall or proxy"),
+    ],
 )
 def test_image_behind_a_bad_url_fails(patient, monkeypatch, wrong, seen):
     sign = images.sign_urls
@@ -508,3 +516,65 @@ def test_deep_look_before_notebook_01_needs_a_database(running_standin):
     with connect("local") as connection:
         (line,) = doctor.examine(Patient(connection=connection), {"deep": deep.deep})
     assert line["state"] == "warning" and "notebook 01" in line["remedy"]
+
+
+@pytest.mark.parametrize(
+    "name, limit", [("memory.max", 2**29), ("memory/memory.limit_in_bytes", 2**29)]
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="puts another file in the place of the kernel's")
+def test_memory_is_the_containers(tmp_path, name, limit):
+    """Both ways in which Linux tells a container's limit, in a mount namespace of its own."""
+    groups = tmp_path / "groups"
+    (groups / name).parent.mkdir(parents=True)
+    (groups / name).write_text(f"{limit}\n")
+    look = (
+        "from helpers.commands.doctor import machine; print(*next(machine.memory(None)), sep=' | ')"
+    )
+    bound = f'mount --bind {groups} /sys/fs/cgroup && exec "$@"'
+    shown = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", bound, "sh", sys.executable, "-c", look],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.startswith("failed | 0.5 GB free | Close programs")
+
+
+@pytest.mark.parametrize(
+    "program, state",
+    [
+        ("python", "ok"),
+        ("python3", "ok"),
+        (sys.executable, "ok"),
+        ("/usr/bin/python3", "failed"),
+        ("/opt/other/.venv/bin/python", "failed"),
+    ],
+)
+def test_kernel_must_be_of_this_environment(tmp_path, monkeypatch, program, state):
+    spec = tmp_path / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    command = {"argv": [program, "-m", "ipykernel_launcher"], "display_name": "x"}
+    (spec / "kernel.json").write_text(json.dumps(command | {"language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    found, text = one("kernel")
+    assert found == state
+    assert state == "ok" or ("JUPYTER_PATH" in text and program in text)
+
+
+@pytest.mark.parametrize("name", ["DATA-ENG", "AAD Data Scientists", "größe", "lower"])
+def test_roles_whose_names_need_quotes_are_looked_at(account, patient, name):
+    lines = [line.replace("painter:", f"{name}:").replace("PAINTER", f'"{name}"') for line in ALL]
+    account.fault = granted(*lines)
+    on_account, _ = logged_in()
+    assert [state for state, _ in look("grants", on_account)] == ["ok"] * 10
+    assert f'show grants to role "{name}"' in account.statements()
+    on_account.session.close()
+
+
+def test_without_a_warehouse_no_grant_on_none_is_asked_for(account, patient, monkeypatch):
+    monkeypatch.delenv("SNOWFLAKE_WAREHOUSE")
+    account.fault = granted(*ALL)
+    on_account, _ = logged_in()
+    found = look("grants", on_account)
+    assert found and not [text for _, text in found if "WAREHOUSE" in text or "None" in text]
+    on_account.session.close()

@@ -26,14 +26,15 @@ NOTEBOOKS = (
     "05_write_back",
     "06_clean_up",
 )
-# option of this command -> parameter of notebook 02, whose own defaults hold where none is given
+# option of this command -> parameter of notebook 02, whose own defaults hold where none is given,
+# its kind, and what it is
 TRAINING = {
-    "epochs": "n_epochs",
-    "arch": "arch",
-    "weights": "weights",
-    "image_size": "image_size",
-    "batch_size": "batch_size",
-    "lr": "base_lr",
+    "epochs": ("n_epochs", int, "epochs of training"),
+    "arch": ("arch", str, "a network of helpers.networks"),
+    "weights": ("weights", str, "imagenet, none (from scratch), or a checkpoint's path"),
+    "image_size": ("image_size", int, "pixels"),
+    "batch_size": ("batch_size", int, "images"),
+    "lr": ("base_lr", float, "the highest learning rate"),
 }
 
 
@@ -161,18 +162,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--train", choices=("yes", "skip"), default="yes", help="skip: use a model already there"
     )
-    parser.add_argument("--epochs", type=int, help="epochs of training")
-    parser.add_argument("--arch", help="a network of helpers.networks")
-    parser.add_argument("--weights", help="imagenet, none (from scratch), or a checkpoint's path")
-    parser.add_argument("--image-size", type=int, help="pixels")
-    parser.add_argument("--batch-size", type=int, help="images")
-    parser.add_argument("--lr", type=float, help="the highest learning rate")
+    for option, (_, kind, said) in TRAINING.items():
+        parser.add_argument(f"--{option.replace('_', '-')}", type=kind, help=said)
     options = parser.parse_args(arguments)
     os.environ["TUTORIAL_BACKEND"] = "local"  # never an account, whatever the environment says
     given = vars(options)
     training = {
         parameter: given[option]
-        for option, parameter in TRAINING.items()
+        for option, (parameter, *_) in TRAINING.items()
         if given[option] is not None
     }
     alone = owned(config.runs_folder(), OTHER)  # whose lock no run can have

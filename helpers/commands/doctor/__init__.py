@@ -18,6 +18,7 @@ CHECKS: dict[str, Check] = {
     "disk": machine.disk,
     "memory": machine.memory,
     "GPU": machine.gpu,
+    "kernel": machine.kernel,
     "backend": account.backend,
     "log-in": account.log_in,
     "role": account.role,
@@ -31,7 +32,10 @@ CHECKS: dict[str, Check] = {
     "model": images.trained_model,
     "Dask": images.dask,
 }
-WITHOUT_ACCOUNT = ("Python", "packages", "disk", "memory", "GPU", "backend", "log-in", "Dask")
+WITHOUT_ACCOUNT = (
+    *("Python", "packages", "disk", "memory", "GPU", "kernel"),
+    *("backend", "log-in", "Dask"),
+)
 
 
 def examine(patient: Patient, checks: dict[str, Check] | None = None) -> Iterator[dict]:

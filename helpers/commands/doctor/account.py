@@ -1,6 +1,7 @@
 """Checks of the account: which one, who we are there, and what we may do."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 
@@ -25,12 +26,12 @@ PRIVILEGES = {
 
 def backend(patient: Patient) -> Iterator[Finding]:
     """Which, and why."""
-    if patient.backend:
-        why = "--backend"
-    elif os.environ.get("TUTORIAL_BACKEND"):
-        why = "TUTORIAL_BACKEND"
-    else:
-        why = "default"
+    reasons = {
+        "--backend": patient.backend,
+        "TUTORIAL_BACKEND": os.environ.get("TUTORIAL_BACKEND"),
+        "default": True,
+    }
+    why = next(name for name, is_so in reasons.items() if is_so)
     patient.backend = config.backend(patient.backend)
     yield Finding("ok", f"{patient.backend}, by {why}")
 
@@ -67,8 +68,11 @@ def warehouse(patient: Patient) -> Iterator[Finding]:
     name = execute(patient.session, "select current_warehouse()")[0][0]
     found = [row for row in patient.show("show warehouses") if row["name"] == name]
     if not found:
-        remedy = "Set SNOWFLAKE_WAREHOUSE to one you may use."
-        yield Finding("failed", f"{name or 'none'}: cannot be used", remedy)
+        yield Finding(
+            "failed",
+            f"{name or 'none'}: cannot be used",
+            "Set SNOWFLAKE_WAREHOUSE to one you may use.",
+        )
         return
     size = found[0]["size"]
     seconds = int(found[0]["auto_suspend"] or 0)  # 0 and NULL: it never suspends itself
@@ -106,7 +110,7 @@ def grants(patient: Patient) -> Iterator[Finding]:
         on = f"on {plain_kind.lower()} {thing}".strip()
         if lacking:
             missing = ", ".join(lacking)
-            remedy = f"As administrator: grant {missing.lower()} {on} to role {role};"
+            remedy = f"As administrator: grant {missing.lower()} {on} to role {_written(role)};"
             yield Finding("failed", f"{role} lacks {missing} {on}", remedy)
         else:
             yield Finding("ok", f"{', '.join(PRIVILEGES[kind])} {on}")
@@ -117,7 +121,7 @@ def _held(patient: Patient, role: str) -> dict[str, set[str]]:
     held = {}
     roles = [role, "PUBLIC"]
     for name in roles:  # grows on the way
-        for row in patient.show(f"show grants to role {config.identifier(name)}"):
+        for row in patient.show(f"show grants to role {_written(name)}"):
             kind = row["granted_on"]
             thing = row["name"].replace('"', "")
             place = kind if kind == "ACCOUNT" else f"{kind} {thing}"
@@ -128,9 +132,19 @@ def _held(patient: Patient, role: str) -> dict[str, set[str]]:
     return held
 
 
+def _written(name: str) -> str:
+    """A role's name as SQL takes it: with quotes where it is no plain one in upper case.
+
+    >>> _written("CLOTHING_ROLE"), _written("DATA-ENG")
+    ('CLOTHING_ROLE', '"DATA-ENG"')
+    """
+    return name if re.fullmatch("[A-Z_][A-Z0-9_$]*", name) else f'"{name}"'
+
+
 def _used(patient: Patient, warehouse: str) -> Iterator[tuple[str, str]]:
     """Kind and name of each thing that is there; without a database, what makes one."""
-    yield "WAREHOUSE", warehouse
+    if warehouse:  # without one, the check of that says so
+        yield "WAREHOUSE", warehouse
     things = cleanup.listing(patient.session, patient.database)
     if not cleanup.database_exists(patient.session, patient.database):
         yield "ACCOUNT", ""

@@ -4,6 +4,8 @@ import os
 import time
 from collections.abc import Iterator
 
+import numpy as np
+
 from helpers import choice, runs
 from helpers.cluster.start import start_cluster
 from helpers.commands.doctor.patient import NOTEBOOK_01, Finding, Patient
@@ -15,6 +17,13 @@ from helpers.snowflake.listing import sign_urls
 
 STAGES = ("CLOTHING_DATASET", "CLOTHING_DATASET_TRAIN")
 SKEW_S = (300, 30)  # a clock off by more fails, or gets a warning: keys and signed URLs hold times
+# what to do for the way of an image
+WAY = {
+    "refused": "Look at the clock, below; or refresh the stage. An account may also keep other "
+    "networks from its stages: ask for its network policies and private endpoints.",
+    "blocked": "Let a firewall or proxy pass the stage. HTTPS_PROXY, NO_PROXY and "
+    "REQUESTS_CA_BUNDLE name a company's own.",
+}
 WAIT_S = 30  # for workers of a cluster that is said to run
 
 
@@ -42,23 +51,23 @@ def directory(patient: Patient) -> Iterator[Finding]:
         if row["directory_enabled"] == "Y":
             yield _freshness(patient, row["name"])
         else:
-            seen = f"{row['name']} has no directory table"
             remedy = f"alter stage {row['name']} set directory = (enable = true);"
-            yield Finding("failed", seen, remedy)
+            yield Finding("failed", f"{row['name']} has no directory table", remedy)
 
 
 def _freshness(patient: Patient, stage: str) -> Finding:
-    """Whether the directory table has the very files that LIST finds."""
-    files = execute(patient.session, f"list @{stage}")
-    listed = sorted((size, md5) for _, size, md5, *_ in files)
-    known = sorted(execute(patient.session, f"select size, md5 from directory(@{stage})"))
-    if listed != known:
-        seen = f"{stage} has {len(listed)} files, its directory table {len(known)}"
+    """Whether the directory table has as many files and bytes as LIST finds."""
+    with patient.session.cursor() as cursor:  # of millions only the sizes are held
+        sizes = np.fromiter((row[1] for row in cursor.execute(f"list @{stage}")), np.int64)
+    counting = f"select count(*), coalesce(sum(size), 0) from directory(@{stage})"
+    known, n_bytes = execute(patient.session, counting)[0]
+    if (len(sizes), sizes.sum()) != (known, n_bytes):
+        seen = f"{stage} has {len(sizes)} files, its directory table {known}"
         remedy = f"alter stage {stage} refresh; or run notebook 01_set_up_snowflake."
         return Finding("warning", f"{seen}, or other versions of them", remedy)
     if not known:
         return Finding("warning", f"{stage} is empty", NOTEBOOK_01)
-    return Finding("ok", f"{stage}: {len(known)} files")
+    return Finding("ok", f"{stage}: {known} files")
 
 
 def _stages(patient: Patient) -> list[dict]:
@@ -78,12 +87,9 @@ def image(patient: Patient) -> Iterator[Finding]:
     url = sign_urls(patient.session, STAGES[0], [path], seconds=300)[0]
     try:
         data = Downloader(attempts=2)(url)[0]
-    except UrlExpired as error:
-        remedy = "Look at the clock, below; or refresh the stage."
-        yield Finding("failed", f"{path}: {error}", remedy)
-        return
     except ImageError as error:
-        yield Finding("failed", f"{path}: {error}", "Let a firewall or proxy pass the stage.")
+        way = "refused" if isinstance(error, UrlExpired) else "blocked"
+        yield Finding("failed", f"{path}: {error}", WAY[way])
         return
     patient.url = url
     try:
@@ -108,8 +114,7 @@ def clock(patient: Patient) -> Iterator[Finding]:
     """This machine's, beside Snowflake's."""
     before = time.time()
     there = execute(patient.session, "select current_timestamp()")[0][0].timestamp()
-    here = (before + time.time()) / 2
-    skew = abs(there - here)
+    skew = abs(there - (before + time.time()) / 2)
     seen = f"{skew:.0f} s off"
     if skew > SKEW_S[1]:
         state = "failed" if skew > SKEW_S[0] else "warning"
@@ -123,11 +128,8 @@ def trained_model(patient: Patient) -> Iterator[Finding]:
     try:
         run = runs.open_run("latest", patient.backend, patient.database)
         path = choice.choose(run.data_digest, run.classes)
-    except FileNotFoundError as error:
-        yield Finding("warning", str(error))
-        return
-    except ValueError as error:
-        yield Finding("failed", str(error))
+    except (FileNotFoundError, ValueError) as error:
+        yield Finding("failed" if isinstance(error, ValueError) else "warning", str(error))
         return
     digest = digest_of(path)
     if run.model_digest in ("", digest):

@@ -2,12 +2,16 @@
 
 import platform
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import psutil
 import torch
+from distributed.system import memory_limit
+from jupyter_client.kernelspec import get_kernel_spec
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -36,15 +40,9 @@ def packages(_: Patient) -> Iterator[Finding]:
     The lock is what was tested.
     """
     locked = _locked()
-    all_well = True
-    for text in _project()["dependencies"]:
-        wanted = Requirement(text)
-        finding = _judge(wanted, locked[wanted.name])
-        if finding:
-            all_well = False
-            yield finding
-    if all_well:
-        yield Finding("ok", "as in requirements.txt")
+    wanted = map(Requirement, _project()["dependencies"])
+    wrong = filter(None, (_judge(each, locked[each.name]) for each in wanted))
+    yield from list(wrong) or [Finding("ok", "as in requirements.txt")]
 
 
 def _locked() -> dict[str, SpecifierSet]:
@@ -84,8 +82,8 @@ def disk(_: Patient) -> Iterator[Finding]:
 
 
 def memory(_: Patient) -> Iterator[Finding]:
-    """Room for training and for workers."""
-    free = psutil.virtual_memory().available
+    """Room for training and for workers, also where a container has less than its host."""
+    free = min(psutil.virtual_memory().available, memory_limit())
     yield _enough(free, MEMORY_GB, "Close programs, or use fewer workers (n_workers).")
 
 
@@ -98,6 +96,16 @@ def _enough(free: int, limits_gb: tuple[int, int], remedy: str) -> Finding:
     if free < warns_below * GB:
         return Finding("warning", seen, remedy)
     return Finding("ok", seen)
+
+
+def kernel(_: Patient) -> Iterator[Finding]:
+    """The one that runs the notebooks is of this environment."""
+    program = Path(get_kernel_spec("python3").argv[0])
+    if program.parent in (Path(), Path(sys.executable).parent):  # a bare name: this very Python
+        yield Finding("ok", f"python3 is {program.name} of this environment")
+        return
+    remedy = "Unset JUPYTER_PATH, or remove what jupyter kernelspec list shows for python3."
+    yield Finding("failed", f"python3 is {program}, of another environment", remedy)
 
 
 def gpu(_: Patient) -> Iterator[Finding]:
