@@ -15,7 +15,7 @@ does not prove". It imports nothing of the project. The files in the order of re
     app                the HTTP endpoints: log-in, query, heartbeat, large results
     responses          the bodies of their answers
     sessions           one connection: tells statements apart, and runs them in order
-    allowed            what Snowflake does not know is refused
+    dialect, allowed   what Snowflake does not know is not read, or refused
     changes            the statements that change rows
     pipelines, streams streams on stages, and tasks
     transactions       one writer at a time, and a failed statement undoes only itself

@@ -12,9 +12,8 @@ import re
 from sqlglot import exp
 
 from standin import constraints, history
-from standin.errors import compilation_error, does_not_exist, unsupported
+from standin.errors import UNKNOWN_FUNCTION, compilation_error, does_not_exist, unsupported
 
-UNKNOWN_FUNCTION = 2140
 # those that sqlglot does not know and Snowflake has
 FUNCTIONS = frozenset(
     {
@@ -25,7 +24,18 @@ FUNCTIONS = frozenset(
     }
 )
 # what sqlglot reads in any dialect, and Snowflake does not
-FOREIGN = (exp.ReadCSV, exp.ReadParquet, exp.Unnest, exp.Comprehension, exp.Columns, exp.Pragma)
+FOREIGN = (exp.Unnest, exp.Pragma)
+# parts of a statement that sqlglot reads, and Snowflake does not
+FOREIGN_PARTS: dict[type[exp.Expr], tuple[str, ...]] = {
+    exp.Distinct: ("on",),
+    exp.Insert: ("alternative", "by_name", "conflict", "returning"),
+    exp.Update: ("returning",),
+    exp.Delete: ("returning",),
+    exp.Select: ("sample", "settings", "format"),
+    exp.LimitOptions: ("percent",),
+}
+HIGHER_ORDER = (exp.ArrayFilter, exp.Transform, exp.Reduce)
+SHIFTS = (exp.BitwiseLeftShift, exp.BitwiseRightShift)
 TABLES = (exp.Identifier, exp.DirectoryStage, exp.DynamicIdentifier, exp.Var)
 TABLE_FUNCTIONS = (exp.Explode, exp.Generator)
 # of INFORMATION_SCHEMA; any other would be DuckDB's, which tells of its bookkeeping
@@ -40,6 +50,8 @@ def check(tree: exp.Expr) -> None:
     if isinstance(tree, exp.Describe) and not isinstance(tree.this, exp.Table):
         raise unsupported(tree.sql("snowflake"))
     for node in tree.walk():
+        if _is_foreign(node):
+            raise compilation_error(f"syntax error in '{node.sql('snowflake')[:80]}'.")
         if isinstance(node, exp.Anonymous) and node.name.upper() not in FUNCTIONS:
             raise _unknown_function(node.name)
         if isinstance(node, FOREIGN):
@@ -52,6 +64,24 @@ def check(tree: exp.Expr) -> None:
             raise does_not_exist("Object", node.name)
         if isinstance(node, exp.Table):
             _check_table(node, in_copy=tree.find(exp.Copy) is not None)
+
+
+def _is_foreign(node: exp.Expr) -> bool:
+    """Whether it is a form of DuckDB's that sqlglot reads as Snowflake's."""
+    of = node.args
+    return (
+        any(of.get(name) for name in FOREIGN_PARTS.get(type(node), ()))
+        or isinstance(node, (exp.Filter, exp.Comprehension))
+        or (isinstance(node, exp.Join) and node.kind in ("SEMI", "ANTI"))
+        or (isinstance(node, exp.Join) and node.method == "ASOF" and not of.get("match_condition"))
+        or (isinstance(node, exp.Lambda) and not isinstance(node.parent, HIGHER_ORDER))
+        or (isinstance(node, (exp.Except, exp.Intersect)) and not of.get("distinct"))
+        or (isinstance(node, SHIFTS) and not of.get("requires_int128"))  # a sign, not a function
+        or (isinstance(node, exp.Tuple) and isinstance(node.parent, exp.Select))
+        or (isinstance(node, exp.Dot) and isinstance(node.this, exp.Struct))
+        or (isinstance(node, exp.Values) and node.parent is None)
+        or (isinstance(node, exp.DataType) and node.is_type("array") and bool(node.expressions))
+    )
 
 
 def _check_table(table: exp.Table, in_copy: bool) -> None:

@@ -7,25 +7,32 @@ from __future__ import annotations
 
 from standin.text import literal
 
-OF_A_CONSTRAINT = ("constraint_catalog", "constraint_schema", "constraint_name")
-ITS_TABLE = ("table_catalog", "table_schema", "table_name", "constraint_type")
-ITS_STATE = ("is_deferrable", "initially_deferred", "enforced")
-IT_REFERS_TO = tuple(f"unique_{column}" for column in OF_A_CONSTRAINT)
-ITS_RULES = ("match_option", "update_rule", "delete_rule")
-# view -> its columns, and which of DuckDB's rows it has
+WHICH = ("constraint_catalog", "constraint_schema", "constraint_name")
+# view -> its other columns, and which of DuckDB's rows it has
 VIEWS = {
     "TABLE_CONSTRAINTS": (
-        (*OF_A_CONSTRAINT, *ITS_TABLE, *ITS_STATE),
+        (
+            "table_catalog",
+            "table_schema",
+            "table_name",
+            "constraint_type",
+            "is_deferrable",
+            "initially_deferred",
+            "enforced",
+        ),
         "constraint_type <> 'CHECK'",
     ),
-    "REFERENTIAL_CONSTRAINTS": ((*OF_A_CONSTRAINT, *IT_REFERS_TO, *ITS_RULES), "true"),
+    "REFERENTIAL_CONSTRAINTS": (
+        (*(f"unique_{column}" for column in WHICH), "match_option", "update_rule", "delete_rule"),
+        "true",
+    ),
 }
 
 
 def sql(view: str, database: str) -> str:
     """A SELECT of a view of this database."""
     columns, condition = VIEWS[view]
-    listed = ", ".join(f'{column} as "{column.upper()}"' for column in columns)
+    listed = ", ".join(f'{column} as "{column.upper()}"' for column in (*WHICH, *columns))
     return (
         f"select {listed} from system.information_schema.{view.lower()}"
         f" where constraint_catalog = {literal(database)} and {condition}"

@@ -16,7 +16,15 @@ from sqlglot import exp, parse
 from sqlglot.errors import ParseError, TokenError
 
 from standin import results
-from standin.errors import DOES_NOT_EXIST, INTERNAL, SYNTAX_ERROR, SqlError, unsupported
+from standin.dialect import Strict
+from standin.errors import (
+    DOES_NOT_EXIST,
+    INTERNAL,
+    SYNTAX_ERROR,
+    UNKNOWN_FUNCTION,
+    SqlError,
+    unsupported,
+)
 from standin.results import Result
 
 LOG = logging.getLogger("standin")
@@ -39,7 +47,6 @@ MERGE_COLUMNS = {
     "DELETE": "number of rows deleted",
 }
 MISSING = re.compile(r"Catalog Error: ([\w ]+) with name \"?([^\"\s!]+)\"? does not exist")
-UNKNOWN_FUNCTION = 2140
 INTERRUPTED = 604
 DUCKDB_ERRORS: tuple[tuple[type[duckdb.Error], int, str], ...] = (
     (duckdb.BinderException, 904, "42000"),
@@ -158,7 +165,7 @@ def _merge_kind(when: exp.When) -> str:
 def parse_statement(sql: str) -> exp.Expr:
     """The one statement of the text."""
     try:
-        parsed = parse(sql, read="snowflake")
+        parsed = parse(sql, read=Strict)
     except ParseError as error:
         raise syntax_error(error) from None
     except TokenError as error:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from standin.errors import SqlError, unsupported
-from standin.results import Result, rows
+from standin.errors import SqlError
+from standin.results import Result, rows, snowflake_type
 
 COLUMNS = ["COLUMN_NAME", "TYPE", "NULLABLE", "EXPRESSION", "FILENAMES", "ORDER_ID"]
+SQL_TYPES = {"fixed": "NUMBER(38, 0)", "timestamp_tz": "TIMESTAMP_LTZ"}
 
 
 def infer_schema(files: list[tuple[str, Path]]) -> Result:
@@ -34,24 +35,8 @@ def infer_schema(files: list[tuple[str, Path]]) -> Result:
 
 
 def _sql_type(field: pa.Field) -> str:
-    is_a = pa.types
     kind = field.type
-    if is_a.is_timestamp(kind):
-        return "TIMESTAMP_LTZ" if kind.tz else "TIMESTAMP_NTZ"
-    if is_a.is_decimal(kind):
+    if pa.types.is_decimal(kind):
         return f"NUMBER({kind.precision}, {kind.scale})"
-    checks = (
-        (is_a.is_integer, "NUMBER(38, 0)"),
-        (is_a.is_floating, "REAL"),
-        (is_a.is_boolean, "BOOLEAN"),
-        (is_a.is_date, "DATE"),
-        (is_a.is_time, "TIME"),
-        (is_a.is_string, "TEXT"),
-        (is_a.is_large_string, "TEXT"),
-        (is_a.is_null, "TEXT"),
-        (is_a.is_binary, "BINARY"),
-    )
-    for check, sql in checks:
-        if check(kind):
-            return sql
-    raise unsupported(f"INFER_SCHEMA of column {field.name} of type {kind}")
+    name = snowflake_type(field.name, kind)
+    return SQL_TYPES.get(name, name.upper())

@@ -16,7 +16,11 @@ from standin.sessions import Session
 LONGEST_SESSION_S = 4 * 3600.0
 BATCH_ROWS = 100_000
 SERVER_VERSION = "9.0.0"
-UNKNOWN_SESSION = "390104"  # at this number the connector says that the session is gone
+UNKNOWN_SESSION = SqlError(  # at this number the connector says that the session is gone
+    "The session is unknown to the local stand-in (was it restarted?). Connect again.",
+    390104,
+    "08001",
+)
 
 
 def succeeded(data: Any = None) -> JSONResponse:
@@ -38,16 +42,7 @@ def internal_error(error: Exception) -> JSONResponse:
 
 def unknown_session() -> JSONResponse:
     """The token is not, or no longer, one of a session's."""
-    message = "The session is unknown to the local stand-in (was it restarted?). Connect again."
-    return JSONResponse(
-        {
-            "data": None,
-            "code": UNKNOWN_SESSION,
-            "message": message,
-            "success": False,
-            "headers": None,
-        }
-    )
+    return failed(UNKNOWN_SESSION)
 
 
 def login_data(token: str, session: Session) -> dict[str, Any]:

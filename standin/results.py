@@ -75,7 +75,7 @@ def column_info(name: str, kind: pa.DataType) -> dict[str, Any]:
         ("byteLength", "length", "scale", "precision", "collation")
     )
     info |= {"name": name, "database": "", "schema": "", "table": "", "nullable": True}
-    info["type"] = _snowflake_type(name, kind)
+    info["type"] = snowflake_type(name, kind)
     if info["type"] == "fixed":
         decimal = pa.types.is_decimal(kind)
         info["precision"] = kind.precision if decimal else 38
@@ -89,7 +89,8 @@ def column_info(name: str, kind: pa.DataType) -> dict[str, Any]:
     return info
 
 
-def _snowflake_type(name: str, kind: pa.DataType) -> str:
+def snowflake_type(name: str, kind: pa.DataType) -> str:
+    """What the service calls a column's type. name: of the column, for the error."""
     is_a = pa.types
     checks = (
         (is_a.is_boolean, "boolean"),
@@ -150,7 +151,7 @@ def _encode(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.string())
     if pa.types.is_unsigned_integer(kind):
         return column.cast(pa.int64())
-    if _snowflake_type("", kind) == "array":
+    if snowflake_type("", kind) == "array":
         return _json_text(column)
     return column.cast(pa.float64()) if pa.types.is_floating(kind) else column
 
