@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from sqlglot import exp
 
 from standin import keys, text
+from standin.compat import quoted
 from standin.errors import SqlError, compilation_error, unsupported
 from standin.results import COPY, Result, rows, status
 from standin.stages import Stage, StagedFile, StageStore
@@ -183,7 +184,7 @@ def _n_rows(store: StageStore, stage: Stage, file: StagedFile) -> int:
 
 def _insert(copy: Copy, table: Table, paths: list[str]) -> str:
     columns = copy.columns or table.columns
-    listed = ", ".join(_duck_string(glob.escape(path)) for path in paths)
+    listed = ", ".join(f"'{quoted(glob.escape(path))}'" for path in paths)
     # a folder named a=b would be read as a column
     source = f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
     if copy.select is not None:
@@ -227,10 +228,6 @@ def _without_dollar(expression: exp.Expr) -> exp.Expr:
             raise unsupported(f"'{expression.this.sql('snowflake')}' in COPY INTO; use $1:column")
         holder.replace(exp.column(exp.to_identifier(keys[0], quoted=True)))
     return expression
-
-
-def _duck_string(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def duck_name(name: str) -> str:

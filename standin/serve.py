@@ -111,16 +111,11 @@ def _last_port(root: Path) -> int:
 
 
 def _run(root: Path, listener: socket.socket) -> None:
-    for part in (root / "parts").iterdir():  # uploads that a killed server left
-        if part.is_file():
-            part.unlink()
-        else:
-            shutil.rmtree(part)
-    # fakesnow makes a temporary folder when it is imported: here the next start removes it
-    scratch = root / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    tempfile.tempdir = str(scratch)
+    # uploads that a killed server left, and the folder that fakesnow makes when it is imported
+    for name in ("parts", "scratch"):
+        shutil.rmtree(root / name, ignore_errors=True)
+        (root / name).mkdir()
+    tempfile.tempdir = str(root / "scratch")
     if hasattr(signal, "SIGHUP"):  # a terminal that closes ends it in order, too
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     # Imported here, and in this order: `import standin` stays quick for the client, which runs
