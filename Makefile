@@ -20,7 +20,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 STAMP := .venv/.installed$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help tutorial setup lab images model batch serve doctor lint test test-slow test-browser test-all chromium site bench-train bench-inference bench-scale bench-writeback pictures clean
+.PHONY: help tutorial setup lab images model batch cost serve doctor lint test test-slow test-browser test-all chromium site bench-train bench-inference bench-scale bench-writeback pictures clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -54,6 +54,9 @@ images: setup  ## download the public data set of 3,781 photographs (CC0)
 
 batch: setup  ## the nightly job: load, predict and write back new and changed images
 	@$(BIN)/python -m helpers nightly
+
+cost: setup  ## estimate what a run costs on an account; RUN=latest
+	@$(BIN)/python -m helpers cost $(if $(RUN),--run "$(RUN)")
 
 serve: setup  ## answer over HTTP with the trained model; PORT=8001 MODEL=model/other.pt
 	@$(BIN)/python -m helpers serve $(if $(PORT),--port $(PORT)) $(if $(MODEL),--model "$(MODEL)")

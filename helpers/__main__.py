@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train from a plain folder of images",
     "evaluate": "say how good a checkpoint is on a plain folder of images",
     "serve": "answer over HTTP with a trained model (make serve)",
+    "cost": "estimate what a run costs (make cost)",
     "download": "fetch the public data set of photographs (make images)",
     "doctor": "say what may keep the tutorial from running, and what to do (make doctor)",
 }
@@ -30,7 +31,7 @@ def listing() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code of the named command; 2 for a name that there is not."""
+    """Exit code of the named command; 1 where it cannot, 2 for a name that there is not."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(listing())
         return 0
@@ -44,10 +45,15 @@ def main(arguments: list[str]) -> int:
     command = import_module(f"helpers.commands.{name}")  # only this one: train needs just torch
     try:
         return command.main(arguments[1:])
+    except (OSError, ValueError) as error:  # they name the thing, its value and the remedy
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt as stop:
         logging.getLogger("asyncio").disabled = True  # it would tell of the kernel that has ended
-        print("\nStopped.", file=sys.stderr)
-        return 128 + int(*stop.args or (signal.SIGINT,))
+        reason = stop.args[0] if stop.args else signal.SIGINT  # a signal, or what to do now
+        is_signal = isinstance(reason, int)
+        print("\nStopped." if is_signal else f"\n{reason}", file=sys.stderr)
+        return 128 + int(reason if is_signal else signal.SIGINT)
 
 
 def _interrupt(number: int, _: object) -> None:

@@ -8,6 +8,7 @@ import torch
 from scenery.drawing import COLOURS, draw_folder
 from torch import nn
 
+from helpers import __main__ as door
 from helpers.commands.evaluate import evaluate, main
 from helpers.model import Classifier, ModelCard, save
 from helpers.training.pretrained import build
@@ -105,7 +106,6 @@ def test_folder_with_some_of_the_classes_has_no_recall_for_the_others(
 
 
 def test_command_names_a_missing_model(images, tmp_path, monkeypatch, capsys):
-    assert (
-        main(["--images", str(images), "--checkpoint", str(tmp_path / "none.pt")]) == 1
-        and "none.pt does not exist" in capsys.readouterr().err
-    )
+    command = ["evaluate", "--images", str(images), "--checkpoint", str(tmp_path / "none.pt")]
+    assert door.main(command) == 1
+    assert "none.pt does not exist" in capsys.readouterr().err

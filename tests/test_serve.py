@@ -27,6 +27,7 @@ from playwright.sync_api import Page
 from scenery.browsing import chromium, keep_screenshot
 from scenery.drawing import COLOURS
 
+from helpers import __main__ as door
 from helpers import config, model
 from helpers.commands import serve
 from helpers.files import digest_of
@@ -343,7 +344,7 @@ def test_a_full_service_says_so_at_once_and_slow_clients_cost_the_others_nothing
 def test_the_trained_model_goes_before_the_provided_one(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TUTORIAL_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(config, "PROJECT_ROOT", tmp_path)
-    assert serve.main(["--port", "0"]) == 1
+    assert door.main(["serve", "--port", "0"]) == 1
     remedy = "model_trained.pt does not exist. Run notebook 02_train_model first"
     assert remedy in capsys.readouterr().err
     provided = tmp_path / "model" / "model_provided.pt"

@@ -26,6 +26,7 @@ PAGES = [
     PROJECT_ROOT / "docs" / "own_classes.md",
     PROJECT_ROOT / "docs" / "nightly.md",
     PROJECT_ROOT / "docs" / "clusters.md",
+    PROJECT_ROOT / "docs" / "cost.md",
 ]
 MEASURED = json.loads((PROJECT_ROOT / "docs" / "measured.json").read_text())
 SHOWN = f"{MEASURED['images']['test']} test images", f"{MEASURED['images']['train']} draw"

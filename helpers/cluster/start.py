@@ -15,7 +15,14 @@ from helpers.cluster.saturn import saturn_cluster
 WAIT_S = 1200  # for Saturn Cloud to start a worker
 # tasks at once on a local worker: one batch is downloaded while another is in the forward pass
 SLOTS = 2
-KEPT = 2**28  # bytes of freed memory that a local worker keeps for its next batch
+# Bytes of freed memory that a local worker keeps for its next batch. Dask's default gives every
+# freed block back to the system: PyTorch took 1.2 to 1.5 times as long for a batch. Other arenas
+# than the first, which threads have, cannot keep blocks of this size.
+KEPT = 2**28
+KEEPING = {
+    f"distributed.nanny.pre-spawn-environ.MALLOC_{name}": value
+    for name, value in (("TRIM_THRESHOLD_", KEPT), ("MMAP_THRESHOLD_", KEPT), ("ARENA_MAX", 1))
+}
 # How often Dask looks at what its processes do. With its defaults a cluster at rest took 5 % of
 # two cores, now 1 %.
 SELDOM = {
@@ -43,7 +50,8 @@ def start_cluster(
     versions of packages.
     """
     if kind == "auto":
-        kind = _kind_of_surroundings()
+        on_saturn = os.environ.get("SATURN_BASE_URL") and os.environ.get("SATURN_TOKEN")
+        kind = os.environ.get("DASK_SCHEDULER_ADDRESS") or ("saturn" if on_saturn else "local")
     if kind == "local":
         return _local_cluster(n_workers)
     if kind == "saturn":
@@ -56,19 +64,10 @@ def start_cluster(
     return prepared(connected(kind), n_workers, wait_s)
 
 
-def _kind_of_surroundings() -> str:
-    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    if address:
-        return address
-    if os.environ.get("SATURN_BASE_URL") and os.environ.get("SATURN_TOKEN"):
-        return "saturn"
-    return "local"
-
-
 def _local_cluster(n_workers: int | None) -> Client:
     cores = CPU_COUNT  # those that a container may use
     n_workers = n_workers or cores
-    with dask.config.set(SELDOM | _memory_settings()):
+    with dask.config.set(SELDOM | KEEPING):
         client = Client(
             n_workers=n_workers,
             threads_per_worker=SLOTS,
@@ -80,21 +79,6 @@ def _local_cluster(n_workers: int | None) -> Client:
     # torch takes seconds to import, which the first batch would wait for
     client.run(import_module, "helpers.cluster.predictor")
     return client
-
-
-def _memory_settings() -> dict[str, int]:
-    """What keeps KEPT in a worker's process, as Dask's configuration takes it.
-
-    Dask's default gives every freed block back to the system: PyTorch took 1.2 to 1.5 times as
-    long for a batch. Other arenas than the first, which threads have, cannot keep blocks of this
-    size.
-    """
-    malloc = "distributed.nanny.pre-spawn-environ.MALLOC_"
-    return {
-        f"{malloc}TRIM_THRESHOLD_": KEPT,
-        f"{malloc}MMAP_THRESHOLD_": KEPT,
-        f"{malloc}ARENA_MAX": 1,
-    }
 
 
 class WithoutSecrets(WorkerPlugin):

@@ -2,14 +2,12 @@
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 
 from helpers import config, model
-from helpers.images import ImageError
 from helpers.review.figures import Predictions, metrics
 from helpers.training.image_folder import ImageFolder
 from helpers.training.validation import logits_of
@@ -61,7 +59,7 @@ def evaluate(images: Path, checkpoint: Path, device: str = "auto") -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 the images or the checkpoint cannot be used."""
+    """Exit code: 0 done."""
     parser = argparse.ArgumentParser(prog="python -m helpers evaluate", description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder of <class>/<file>.jpg")
     parser.add_argument(
@@ -72,11 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--json", action="store_true", help="one line of JSON instead of one number a line"
     )
     options = parser.parse_args(arguments)
-    try:
-        result = evaluate(options.images, options.checkpoint, options.device)
-    except (OSError, ValueError, ImageError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    result = evaluate(options.images, options.checkpoint, options.device)
     lines = [f"{name:>14}  {value}" for name, value in result.items()]
     print(json.dumps(result) if options.json else "\n".join(lines))
     return 0

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -175,13 +174,11 @@ def default_model() -> Path:
     """The model that notebook 02 trained here, else the one that came with the repository."""
     trained = config.trained_model()
     provided = config.PROJECT_ROOT / "model" / "model_provided.pt"
-    if provided.exists() and not trained.exists():
-        return provided
-    return trained
+    return provided if provided.exists() and not trained.exists() else trained
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 stopped by Ctrl-C, 1 there is no model to serve.
+    """Exit code: 0 stopped by Ctrl-C.
 
     Other signals that end it, once what it was asked is answered, go on to the caller.
     """
@@ -194,11 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--model", type=Path, help="checkpoint; default: the trained model, else the provided one"
     )
     options = parser.parse_args(arguments)
-    try:
-        app = create_app(options.model or default_model())
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    app = create_app(options.model or default_model())
     # a closed terminal ends it in order as well, where that is not ignored
     uvicorn.server.HANDLED_SIGNALS = tuple(  # ty: ignore[invalid-assignment]
         number for number in ENDS if signal.getsignal(number) != signal.SIG_IGN

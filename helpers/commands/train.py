@@ -1,7 +1,6 @@
 """Train from a plain folder of images; needs only torch, torchvision and timm."""
 
 import argparse
-import sys
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -10,33 +9,19 @@ from helpers import config
 from helpers.training.image_folder import ImageFolder
 from helpers.training.loop import Parameters, TrainingRun, fit
 
-TRUE = ("1", "true", "yes")
-FALSE = ("0", "false", "no")
-
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 the images cannot be used, 130 interrupted."""
+    """Exit code: 0 done."""
     options = vars(_parser().parse_args(arguments))
     images = options.pop("images")
     checkpoint = options.pop("checkpoint")
     name = options.pop("name") or images.resolve().parent.name
     cache = options.pop("cache")
     parameters = Parameters(**options)
-    try:
-        data = ImageFolder(images, side=round(1.15 * parameters.image_size), cache=cache)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    data = ImageFolder(images, side=round(1.15 * parameters.image_size), cache=cache)
     print(f"{len(data)} images, {len(data.classes)} classes, {parameters}", flush=True)
     started = time.perf_counter()
-    try:
-        fit(data, parameters, checkpoint, name, print_progress)
-    except (ValueError, ConnectionError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stop:
-        print(stop, file=sys.stderr)
-        return 130
+    fit(data, parameters, checkpoint, name, print_progress)
     print(f"model: {checkpoint}, {time.perf_counter() - started:.0f} s")
     return 0
 
@@ -55,17 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cache", type=Path, default=config.cache_folder(), help="folder for decoded images"
     )
-    for field in fields(Parameters):
-        option = f"--{field.name.replace('_', '-')}"
-        kind = _truth if isinstance(field.default, bool) else type(field.default)
-        parser.add_argument(option, type=kind, default=field.default)
+    for field in fields(Parameters):  # which converts what it is given
+        parser.add_argument(f"--{field.name.replace('_', '-')}", default=field.default)
     return parser
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in TRUE + FALSE:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() in TRUE
 
 
 def print_progress(run: TrainingRun) -> None:

@@ -36,8 +36,6 @@ TRAINING = {
     "batch_size": ("batch_size", int, "images"),
     "lr": ("base_lr", float, "the highest learning rate"),
 }
-
-
 OTHER = "It runs the tutorial: wait for its end, or set TUTORIAL_HOME to a folder of your own."
 
 

@@ -70,13 +70,12 @@ def classify(
                 stack.enter_context(performance_report(str(parts.folder / "dask-report.html")))
             bar = stack.enter_context(tqdm(total=total, unit="image", disable=not progress))
             stack.callback(parts.flush)
-            slots = sum(client.nthreads().values())
-            waiting = batches(work, sign, model, batch_size, chunk, slots)
+            workers = client.nthreads()
+            waiting = batches(work, sign, model, batch_size, chunk, sum(workers.values()))
             for result in Flight(client, waiting, sign):
                 parts.add(result)
                 bar.set_postfix(failures=parts.failed, refresh=False)
-                handled = work.done + work.duplicates + parts.predicted + parts.failed
-                bar.update(handled - bar.n)
+                bar.update(work.done + work.duplicates + parts.predicted + parts.failed - bar.n)
         left_out = parts.finish(work.predicted[~work.present], None if complete else work.lists)
         seconds = time.perf_counter() - started
         counts = {"listed": work.listed + left_out, **parts.on_disk()}
@@ -89,6 +88,7 @@ def classify(
             "predicted_before": work.done + left_out,
             "complete": complete,
             "seconds": round(seconds, 2),
+            "workers": len(workers),
             "images_per_s": round(parts.predicted / seconds, 2),
             "model_digest": model,
             **{name: getattr(card, name) for name in CARD},

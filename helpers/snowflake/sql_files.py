@@ -20,7 +20,7 @@ SETTING = re.compile(r"set\s+(\w+)\s*=", re.IGNORECASE)
 
 
 def run_file(
-    connection: SnowflakeConnection, path: Path | str, **variables: str
+    connection: SnowflakeConnection, path: Path | str, **variables: str | float
 ) -> dict[str, pd.DataFrame]:
     """Run a SQL file statement by statement.
 
@@ -49,7 +49,7 @@ def run_file(
     return results
 
 
-def _set(statement: str, variables: dict[str, str]) -> tuple[str, tuple[str] | None]:
+def _set(statement: str, variables: dict[str, str | float]) -> tuple[str, tuple | None]:
     """The statement and the values to bind: for a `set` of one of the variables, its value."""
     setting = SETTING.match(statement)
     if setting and setting[1] in variables:
