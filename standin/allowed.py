@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from standin import constraints, history
 from standin.errors import UNKNOWN_FUNCTION, compilation_error, does_not_exist, unsupported
+from standin.names import RESERVED
 
 # those that sqlglot does not know and Snowflake has
 FUNCTIONS = frozenset(
@@ -41,7 +42,6 @@ TABLE_FUNCTIONS = (exp.Explode, exp.Generator)
 # of INFORMATION_SCHEMA; any other would be DuckDB's, which tells of its bookkeeping
 VIEWS = frozenset({"COLUMNS", "DATABASES", "LOAD_HISTORY", "SCHEMATA", "TABLES", "VIEWS"})
 VIEWS |= constraints.VIEWS.keys()
-RESERVED = frozenset({"memory", "system", "temp", "main", "pg_catalog"})
 OWN_NAME = re.compile(r"_fs_|(duckdb|pg|pragma|sqlite)_", re.I)
 
 
@@ -92,7 +92,7 @@ def _check_table(table: exp.Table, in_copy: bool) -> None:
     is_path = any(slash in table.sql("snowflake") for slash in "/\\")
     if is_path and not in_copy and not isinstance(table.this, (exp.Var, exp.DirectoryStage)):
         raise does_not_exist("Object", table.sql("snowflake"))
-    places = {table.db.lower(), table.catalog.lower()}
+    places = {table.db.upper(), table.catalog.upper()}
     is_view = named and table.db.lower() == "information_schema"
     foreign = is_view and table.name.upper() not in VIEWS
     if foreign or places & RESERVED or OWN_NAME.match(table.name):

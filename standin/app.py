@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import secrets
 import time
 import zlib
@@ -27,6 +28,7 @@ from standin.errors import SqlError
 from standin.names import normalise
 from standin.responses import BATCH_ROWS, LONGEST_SESSION_S, succeeded, unknown_session
 from standin.results import CHANGING_ROWS, Result
+from standin.serve import BODY_S
 from standin.sessions import Session, Shared
 from standin.transfers import Transfer
 
@@ -61,7 +63,7 @@ class Service:
         self._idle_s = idle_s
         self._results_s = results_s
         self._sessions: dict[str, Session] = {}
-        self._requests: dict[str, asyncio.Task[Response]] = {}
+        self._requests: dict[tuple[str, str], asyncio.Task[Response]] = {}
         self._number = time.time_ns() // 1_000_000  # no session has an earlier one's, in any server
         self._batches: OrderedDict[str, bytes] = OrderedDict()
 
@@ -82,7 +84,10 @@ class Service:
         return Starlette(
             routes=own_routes + routes,
             lifespan=self._lifespan,
-            exception_handlers={Exception: _unexpected},
+            exception_handlers={
+                Exception: _unexpected,
+                TimeoutError: lambda *_: Response("Request Timeout", 408),
+            },
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)],
         )
 
@@ -132,22 +137,22 @@ class Service:
         """A new session, for whoever has read the password in the server's folder."""
         if "origin" in request.headers:  # a page in a browser; the connector sends none
             raise HTTPException(403)
-        data = (await _body(request, LOG_IN_BYTES)).get("data", {})
+        data = _object((await _body(request, LOG_IN_BYTES)).get("data"))
         if not secrets.compare_digest(
             str(data.get("PASSWORD", "")).encode(), self._password.encode()
         ):
             return responses.failed(WRONG_PASSWORD)
         self._number += 1
-        user = data.get("LOGIN_NAME") or "TUTORIAL"
-        session = Session(self._shared, self._number, user, data.get("ACCOUNT_NAME") or "")
-        major = str(data.get("CLIENT_APP_VERSION", "5")).partition(".")[0]
-        session.client_major = int(major) if major.isdigit() else 5
+        user = str(data.get("LOGIN_NAME") or "TUTORIAL")
+        session = Session(self._shared, self._number, user, str(data.get("ACCOUNT_NAME") or ""))
+        if re.match(r"4\.", str(data.get("CLIENT_APP_VERSION"))):
+            session.client_major = 4
         query = request.query_params
         _use(session, query.get("databaseName"), query.get("schemaName"))
         for key, part in (("CURRENT_WAREHOUSE", "warehouse"), ("CURRENT_ROLE", "roleName")):
             if query.get(part):
                 session.context[key] = normalise(query[part])
-        parameters = data.get("SESSION_PARAMETERS", {})
+        parameters = _object(data.get("SESSION_PARAMETERS"))
         session.transaction.autocommit = str(parameters.get("AUTOCOMMIT", True)).lower() != "false"
         session.query_tag = str(parameters.get("QUERY_TAG", ""))
         token = secrets.token_urlsafe(32)
@@ -184,8 +189,10 @@ class Service:
         if session is None:
             return unknown_session()
         body = await _body(request, STATEMENT_BYTES)
-        number = request.query_params.get("requestId") or secrets.token_hex(8)
-        request_id = f"{_token(request)} {number}"  # nobody else's answer
+        request_id = (  # with the token: nobody else's answer
+            _token(request),
+            request.query_params.get("requestId") or secrets.token_hex(8),
+        )
         task = self._requests.get(request_id)
         if task is None:
             task = asyncio.create_task(self._answer(session, body))
@@ -194,17 +201,17 @@ class Service:
         # Shielded: where the connection breaks, the statement goes on, and its answer is kept.
         return await asyncio.shield(task)
 
-    def _forget_later(self, request_id: str) -> None:
+    def _forget_later(self, request_id: tuple[str, str]) -> None:
         asyncio.get_running_loop().call_later(KEPT_REQUEST_S, self._requests.pop, request_id, None)
 
     async def _answer(self, session: Session, body: dict[str, Any]) -> Response:
-        statement = body.get("sqlText", "")
+        statement = str(body.get("sqlText") or "")
         try:
             if body.get("describeOnly"):
                 described, n_bound = await session.describe(statement)
                 return self._result_response(session, described, n_bound)
-            tag = (body.get("parameters") or {}).get("QUERY_TAG")
-            answer = await session.execute(statement, body.get("bindings"), tag)
+            tag = _object(body.get("parameters")).get("QUERY_TAG")
+            answer = await session.execute(statement, _object(body.get("bindings")), tag)
             if isinstance(answer, Transfer):
                 return succeeded(answer.data)
             return await asyncio.to_thread(self._result_response, session, answer)
@@ -260,20 +267,31 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
 
 
 def _token(request: Request) -> str:
-    found = request.headers.get("Authorization", "").partition('Token="')[2]
-    return found.rstrip('"')
+    return request.headers.get("Authorization", "").partition('Token="')[2].rstrip('"')
 
 
 async def _body(request: Request, most: int) -> dict[str, Any]:
-    """A request's JSON, of at most so many bytes, zipped or not. Raises HTTPException."""
+    """A request's JSON, of at most so many bytes, zipped or not.
+
+    Raises HTTPException, and TimeoutError where the rest of it does not come.
+    """
     raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > most:
-            raise HTTPException(413)
-    if request.headers.get("Content-Encoding") == "gzip":
-        unzip = zlib.decompressobj(wbits=31)
-        raw = unzip.decompress(raw, most)
-        if unzip.unconsumed_tail:
-            raise HTTPException(413)
-    return json.loads(raw) if raw else {}
+    async with asyncio.timeout(BODY_S):
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > most:
+                raise HTTPException(413)
+    try:
+        if request.headers.get("Content-Encoding") == "gzip":
+            unzip = zlib.decompressobj(wbits=31)
+            raw = unzip.decompress(raw, most)
+            if unzip.unconsumed_tail:
+                raise HTTPException(413)
+        return _object(json.loads(raw))
+    except (ValueError, RecursionError, zlib.error):
+        return {}  # which says nothing: no password, no statement
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A part of a request that should be a JSON object; whatever else it is says nothing."""
+    return value if isinstance(value, dict) else {}

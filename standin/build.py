@@ -67,16 +67,19 @@ def _register_functions(connection: duckdb.DuckDBPyConnection, signer: Signer) -
     """Whole columns at a time, so that signing thousands of URLs is one call."""
 
     def signed_urls(stages: pa.Array, paths: pa.Array, seconds: pa.Array) -> pa.Array:
-        rows = zip(stages.to_pylist(), paths.to_pylist(), seconds.to_pylist(), strict=True)
-        urls = [
+        urls = (
             None if path is None else signer.signed_url(stage, path, valid_s)
-            for stage, path, valid_s in rows
-        ]
+            for stage, path, valid_s in zip(
+                stages.to_pylist(), paths.to_pylist(), seconds.to_pylist(), strict=True
+            )
+        )
         return pa.array(urls, pa.string())
 
     def file_urls(stages: pa.Array, paths: pa.Array) -> pa.Array:
-        rows = zip(stages.to_pylist(), paths.to_pylist(), strict=True)
-        urls = [None if path is None else file_url(stage, path) for stage, path in rows]
+        urls = (
+            None if path is None else file_url(stage, path)
+            for stage, path in zip(stages.to_pylist(), paths.to_pylist(), strict=True)
+        )
         return pa.array(urls, pa.string())
 
     text = "VARCHAR"

@@ -14,9 +14,9 @@ from fakesnow.conn import FakeSnowflakeConnection
 
 from standin.compat import quoted
 from standin.errors import ALREADY_EXISTS, SqlError, compilation_error, does_not_exist, unsupported
+from standin.names import RESERVED
 from standin.results import Result, status
 
-RESERVED = frozenset({"MEMORY", "SYSTEM", "TEMP", "MAIN", "_FS_GLOBAL"})
 DEFAULT_SCHEMA = "PUBLIC"
 DONE = "Statement executed successfully."
 

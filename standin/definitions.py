@@ -69,8 +69,9 @@ def _after_definition(
 def _forget_loads(session: Session, key: tuple[str, str, str]) -> None:
     """After TRUNCATE, COPY loads the same files again."""
     history = f'"{key[0]}"._fs_information_schema._fs_load_history'
-    sql = f"delete from {history} where (SCHEMA_NAME, TABLE_NAME) = (?, ?)"
-    session.duck.execute(sql, [key[1], key[2]])
+    session.duck.execute(
+        f"delete from {history} where (SCHEMA_NAME, TABLE_NAME) = (?, ?)", [key[1], key[2]]
+    )
 
 
 def _drop_stages(session: Session, database: str, schema: str | None) -> None:

@@ -75,14 +75,13 @@ class DirectoryTables:
         return {row[0]: row[1:] for row in self._store.query(sql, [key, prefix])}
 
     def _replace(self, name: StageName, prefix: str, files: list[StagedFile]) -> None:
-        rows = _as_table(name, files)
         with self._store.cursor() as cursor:
             cursor.execute("begin")
             cursor.execute(
                 f"delete from {TABLE} where STAGE = ? and starts_with(RELATIVE_PATH, ?)",
                 [str(name), prefix],
             )
-            cursor.register("refreshed_files", rows)  # all rows in one statement
+            cursor.register("refreshed_files", _as_table(name, files))  # all rows in one statement
             cursor.execute(f"insert into {TABLE} select * from refreshed_files")
             cursor.execute("commit")
 

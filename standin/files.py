@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from mimetypes import guess_type
 from pathlib import Path
@@ -15,6 +16,7 @@ from starlette.routing import Route
 
 from standin.errors import SqlError
 from standin.names import StageName
+from standin.serve import BODY_S
 from standin.signing import Signer
 from standin.stages import Stage, StageStore
 from standin.whole import written_whole
@@ -87,9 +89,11 @@ class FileServer:
             return Response("conditionNotMet", 412)
         part = self._parts / f"{secrets.token_hex(8)}.part"
         try:
-            with written_whole(file, part) as target:
-                async for chunk in request.stream():
-                    target.write(chunk)
+            async with asyncio.timeout(BODY_S) as silence:
+                with written_whole(file, part) as target:
+                    async for chunk in request.stream():
+                        target.write(chunk)
+                        silence.reschedule(asyncio.get_running_loop().time() + BODY_S)
         except OSError as error:
             return Response(f"could not store {path}: {error.strerror}", 400)
         return Response()

@@ -115,9 +115,8 @@ class History:
 
     def save(self) -> None:
         """Bring the catalogue's table up to date."""
-        entries = pa.Table.from_pylist(list(self._entries), schema=COLUMNS)
         with self._saving, self._store.cursor() as cursor:
-            cursor.register("entries", entries)
+            cursor.register("entries", pa.Table.from_pylist(list(self._entries), schema=COLUMNS))
             cursor.execute(f"create or replace table {TABLE} as select * from entries")
 
     def sql(self, call: exp.TableFromRows, database: str | None) -> str | None:

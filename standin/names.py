@@ -9,6 +9,8 @@ from urllib.parse import unquote
 from standin.errors import SqlError, compilation_error
 
 IDENTIFIER = r'"(?:[^"]|"")+"|[A-Za-z_%][\w$%]*'
+# databases and schemas of DuckDB's own, and of fakesnow's
+RESERVED = frozenset({"MEMORY", "SYSTEM", "TEMP", "MAIN", "PG_CATALOG", "_FS_GLOBAL"})
 QUALIFIED = re.compile(rf"\s*((?:{IDENTIFIER})(?:\.(?:{IDENTIFIER}))*)")
 
 

@@ -154,8 +154,10 @@ class Pipelines:
         return status(f"Task {task.name.name} is scheduled to run immediately.")
 
     def _find(self, name: StageName) -> Task | None:
-        sql = f"select * from {TABLE} where (name, database_name, schema_name) = (?, ?, ?)"
-        found = self._store.query(sql, [name.name, name.database, name.schema])
+        found = self._store.query(
+            f"select * from {TABLE} where (name, database_name, schema_name) = (?, ?, ?)",
+            [name.name, name.database, name.schema],
+        )
         return Task(name, *found[0][3:]) if found else None
 
     def _task(self, caller: Caller, found: re.Match[str]) -> Task:
@@ -167,9 +169,13 @@ class Pipelines:
 
     def _keep(self, task: Task) -> None:
         self._forget(task.name)
-        details = [task.warehouse, task.schedule, task.state, task.condition, task.definition]
-        values = [task.name.name, task.name.database, task.name.schema, *details]
-        self._store.query(f"insert into {TABLE} values (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._store.query(
+            f"insert into {TABLE} values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                *(task.name.name, task.name.database, task.name.schema),
+                *(task.warehouse, task.schedule, task.state, task.condition, task.definition),
+            ],
+        )
 
     def forget_all(self, database: str, schema: str | None) -> None:
         """Leave no stream and no task of a dropped database, or schema."""
@@ -181,8 +187,10 @@ class Pipelines:
         self._store.query(f"delete from {TABLE} where {place}", [database, schema])
 
     def _forget(self, name: StageName) -> None:
-        sql = f"delete from {TABLE} where (name, database_name, schema_name) = (?, ?, ?)"
-        self._store.query(sql, [name.name, name.database, name.schema])
+        self._store.query(
+            f"delete from {TABLE} where (name, database_name, schema_name) = (?, ?, ?)",
+            [name.name, name.database, name.schema],
+        )
 
 
 def _first_columns(name: str, _: str) -> tuple[str, str, str]:

@@ -31,8 +31,14 @@ def succeeded(data: Any = None) -> JSONResponse:
 def failed(error: SqlError) -> JSONResponse:
     """An SQL error: HTTP 200, as Snowflake answers it."""
     code = f"{error.errno:06d}"
-    data = {"errorCode": code, "sqlState": error.sqlstate}
-    return JSONResponse({"data": data, "code": code, "message": error.msg, "success": False})
+    return JSONResponse(
+        {
+            "data": {"errorCode": code, "sqlState": error.sqlstate},
+            "code": code,
+            "message": error.msg,
+            "success": False,
+        }
+    )
 
 
 def internal_error(error: Exception) -> JSONResponse:

@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from standin.whole import written_whole
 
@@ -28,6 +29,7 @@ PASSWORD = "password"  # the file of what whoever logs in must know
 FOLDERS = ("db", "stages", "external", "parts")
 IDLE_S = 60.0
 LOCK_WAIT_S = 90.0
+BODY_S = 30.0  # for which a client that has begun a request may be silent
 RESULTS_S = 6 * 3600.0  # for which Snowflake's addresses of a large result's rows are good
 
 
@@ -124,6 +126,14 @@ def _run(root: Path, listener: socket.socket) -> None:
 
     compat.install_connector_names()
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Impatient(H11Protocol):
+        """Hangs up on who has sent no whole head of a request when the time is over."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(BODY_S, lambda: self.cycle or transport.close())
 
     warnings.filterwarnings("ignore", "Arrow output on a DB-API result")
     from standin.build import application
@@ -140,7 +150,9 @@ def _run(root: Path, listener: socket.socket) -> None:
     lock_wait_s = _seconds("TUTORIAL_SANDBOX_LOCK_S", LOCK_WAIT_S)
     results_s = _seconds("TUTORIAL_SANDBOX_RESULTS_S", RESULTS_S)
     app = application(root, about, idle_s, lock_wait_s, results_s)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
+    config = uvicorn.Config(
+        app, http=Impatient, log_level="warning", access_log=False, timeout_graceful_shutdown=3
+    )
     listener.listen(128)
     # Only now, when requests are taken: whoever waits for the server reads this file.
     with written_whole(root / "server.json", root / "server.json.part") as file:

@@ -212,10 +212,8 @@ class StageStatements:
         """The stage's files below prefix whose whole path matches the statement's PATTERN."""
         options = text.parse_options(found["rest"])
         text.only(options, {"PATTERN", "PARALLEL"}, found[0].split()[0])
-        pattern = options.get("PATTERN")
+        pattern = options.get("PATTERN", "(?s:.*)")
         files = self._store.files(stage, prefix)
-        if pattern is None:
-            return list(files)
         try:
             return [file for file in files if re.fullmatch(pattern, file.path)]
         except re.error as error:

@@ -122,8 +122,10 @@ class StageStore:
                 "Y" if stage.directory else "N",
             ],
         )
-        values = [*stage.name.parts, stage.encryption, stage.owner_session]
-        self.query(f"insert into {DETAIL} values (?, ?, ?, ?, ?)", values)
+        self.query(
+            f"insert into {DETAIL} values (?, ?, ?, ?, ?)",
+            [*stage.name.parts, stage.encryption, stage.owner_session],
+        )
 
     def find(self, name: StageName, session: str = "") -> Stage | None:
         """The stage of that name: the session's own temporary one comes before any other."""
@@ -154,9 +156,9 @@ class StageStore:
 
     def set_directory(self, name: StageName, enabled: bool) -> None:
         """Give a stage a directory table, or take it away."""
-        flag = "Y" if enabled else "N"
         self.query(
-            f"update {TABLE} set directory_enabled = ? where {THIS_STAGE}", [flag, *name.parts]
+            f"update {TABLE} set directory_enabled = ? where {THIS_STAGE}",
+            ["Y" if enabled else "N", *name.parts],
         )
         self._found.pop(name, None)
 

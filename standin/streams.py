@@ -77,8 +77,9 @@ class Streams:
     def snapshot(self, stage: str) -> pa.Table:
         """A stage's directory table as it is now."""
         with self._store.cursor() as cursor:
-            sql = f"select {COLUMNS} from {directory.TABLE} where STAGE = ?"
-            return cursor.execute(sql, [stage]).to_arrow_table()
+            return cursor.execute(
+                f"select {COLUMNS} from {directory.TABLE} where STAGE = ?", [stage]
+            ).to_arrow_table()
 
     def advance(self, name: str, snapshot: pa.Table) -> None:
         """Put a stream's offset where the directory table was as in the snapshot."""

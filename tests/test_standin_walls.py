@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import socket
 import stat
 import subprocess
 import tempfile
@@ -13,11 +14,14 @@ import psutil
 import pytest
 import requests
 import snowflake.connector
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
 import standin
 from standin.allowed import FUNCTIONS, VIEWS
-from standin.serve import PASSWORD
+from standin.serve import BODY_S, PASSWORD
+from standin.signing import Signer
 
 # what sqlglot knows, and Snowflake has
 IN_BOTH = {"flatten", "generator"}
@@ -291,6 +295,83 @@ def test_a_body_is_bounded_before_anyone_has_logged_in(running_standin):
     assert requests.post(url, bytes(10_000_000), timeout=10).status_code == 413
     small = gzip.compress(json.dumps({"data": {}}).encode())
     assert requests.post(url, small, headers=packed, timeout=10).status_code == 200
+
+
+PARTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(max_size=5), parts),
+    max_leaves=5,
+)
+LOG_IN_KEYS = ["PASSWORD", "LOGIN_NAME", "ACCOUNT_NAME", "CLIENT_APP_VERSION", "SESSION_PARAMETERS"]
+BODIES = (
+    st.binary(max_size=30)
+    | PARTS.map(lambda body: json.dumps(body).encode())
+    | PARTS.map(lambda data: json.dumps({"data": data}).encode())
+    | st.dictionaries(st.sampled_from(LOG_IN_KEYS), PARTS).map(
+        lambda data: json.dumps({"data": data}).encode()
+    )
+)
+
+
+@given(BODIES, st.sampled_from(["", "gzip"]))
+@settings(max_examples=60)
+@example(b"[" * 50_000, "")
+@example(b'{"data": "no object"}', "")
+@example(b"no gzip", "gzip")
+@example(b"\xff\xfe", "")
+def test_a_log_in_that_says_nothing_is_one_without_password(running_standin, body, packed):
+    url = f"http://127.0.0.1:{running_standin.port}/session/v1/login-request"
+    answer = requests.post(url, body, headers={"Content-Encoding": packed}, timeout=10)
+    assert answer.status_code == 200
+    assert answer.json()["code"] == "390100" and answer.json()["success"] is False
+
+
+@given(st.dictionaries(st.sampled_from(LOG_IN_KEYS[1:]), PARTS))
+@settings(max_examples=40)
+@example({"SESSION_PARAMETERS": [1], "LOGIN_NAME": {"a": 1}, "ACCOUNT_NAME": 5})
+def test_odd_parts_keep_nobody_out_who_knows_the_password(running_standin, parts):
+    body = parts | {"PASSWORD": (running_standin.root / PASSWORD).read_text()}
+    answer = log_in(running_standin, body)
+    assert answer.status_code == 200 and answer.json()["success"] is True, answer.text
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"no json", b'{"sqlText": 5, "bindings": [1]}'])
+def test_a_request_that_says_nothing_is_an_error_of_the_statement(running_standin, body):
+    known = {"PASSWORD": (running_standin.root / PASSWORD).read_text()}
+    token = log_in(running_standin, known).json()["data"]["token"]
+    url = f"http://127.0.0.1:{running_standin.port}/queries/v1/query-request"
+    headers = {"Authorization": f'Snowflake Token="{token}"'}
+    answer = requests.post(url, body, headers=headers, timeout=10).json()
+    assert answer["success"] is False and answer["code"] in ("000900", "001003", "000002")
+
+
+@pytest.mark.slow
+def test_half_a_request_is_given_up(running_standin, cursor, tmp_path):
+    (tmp_path / "whole.txt").write_text("whole")
+    cursor.execute("create or replace stage halves")
+    token = Signer.load(running_standin.root / "secret.key", "").transfer_token(
+        "put", "WALLS/PUBLIC/HALVES"
+    )
+    sent = [
+        b"",
+        b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+        b"POST /session/v1/login-request HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{",
+        b"PUT /stage-files/WALLS/PUBLIC/HALVES/half.txt HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Length: 9\r\nAuthorization: Bearer " + token.encode() + b"\r\n\r\nhalf",
+    ]
+    clients = [socket.create_connection(("127.0.0.1", running_standin.port)) for _ in sent]
+    for client, request in zip(clients, sent, strict=True):
+        client.settimeout(BODY_S + 20)
+        client.sendall(request)
+    answers = [client.recv(1000).partition(b"\r\n")[0] for client in clients]
+    assert answers[:2] == [b"", b""]
+    assert b" 408 " in answers[2] and b" 400 " in answers[3]
+    for client in clients:
+        client.close()
+    assert cursor.execute("list @halves").fetchall() == []
+    assert list((running_standin.root / "parts").iterdir()) == []
+    cursor.execute(f"put 'file://{tmp_path}/whole.txt' @halves auto_compress = false")
+    cursor.execute("drop stage halves")
 
 
 def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
