@@ -6,7 +6,7 @@ from snowflake.connector.errors import Error
 
 import standin
 from helpers.snowflake.cleanup import export
-from helpers.snowflake.connection import connect, execute, query, reading
+from helpers.snowflake.connection import advised, connect, execute, query
 from helpers.snowflake.listing import sign_urls
 
 MANY = "select seq4() as n from table(generator(rowcount => 250000))"  # three chunks
@@ -32,7 +32,8 @@ def local(results_s):
 
 
 def batches(connection, sql):
-    with reading(connection, sql) as cursor:
+    with advised(), connection.cursor() as cursor:
+        cursor.execute(sql)
         return [n for batch in cursor.fetch_pandas_batches() for n in batch["N"]]
 
 
