@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     try:
         return command.main(arguments[1:])
     except (OSError, ValueError) as error:  # they name the thing, its value and the remedy
-        print(error, file=sys.stderr)
+        print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         logging.getLogger("asyncio").disabled = True  # it would tell of the kernel that has ended

@@ -33,7 +33,7 @@ BODY_S = 30.0  # for which a client that has begun a request may be silent
 RESULTS_S = 6 * 3600.0  # for which Snowflake's addresses of a large result's rows are good
 
 
-class StartError(RuntimeError):
+class StartError(OSError):
     """The server could not start; the message says why and what to do."""
 
 
