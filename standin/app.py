@@ -12,6 +12,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -28,9 +29,10 @@ from standin.errors import SqlError
 from standin.names import normalise
 from standin.responses import BATCH_ROWS, LONGEST_SESSION_S, succeeded, unknown_session
 from standin.results import CHANGING_ROWS, Result
-from standin.serve import BODY_S
+from standin.serve import BODY_S, PASSWORD
 from standin.sessions import Session, Shared
 from standin.transfers import Transfer
+from standin.whole import kept_secret
 
 LOG = logging.getLogger("standin")
 KEPT_BATCH_BYTES = 1 << 30
@@ -118,7 +120,8 @@ class Service:
                         )
 
     async def health(self, request: Request) -> JSONResponse:
-        """Which server this is: its process and its folder."""
+        """Which server this is: its process and its folder, with the password that it knows."""
+        kept_secret(Path(self._about["root"]) / PASSWORD, self._password)
         return JSONResponse(dict(self._about))
 
     async def batch(self, request: Request) -> Response:
@@ -235,17 +238,22 @@ class Service:
             name = f"{int(time.time() + self._results_s)}.{secrets.token_urlsafe(24)}"
             content = responses.arrow_bytes(rows)
             self._batches[name] = content
-            url = f"http://{self._about['host']}:{self._about['port']}/results/{name}"
-            sizes = {"uncompressedSize": len(content), "compressedSize": len(content)}
-            chunks.append({"url": url, "rowCount": rows.num_rows, **sizes})
+            chunks.append(
+                {
+                    "url": f"http://{self._about['host']}:{self._about['port']}/results/{name}",
+                    "rowCount": rows.num_rows,
+                    "uncompressedSize": len(content),
+                    "compressedSize": len(content),
+                }
+            )
         self._forget_batches(n_kept=len(chunks))
         return chunks
 
     def _forget_batches(self, n_kept: int) -> None:
         """The oldest batches make room; the n_kept of the newest result stay in any case."""
-        while len(self._batches) > n_kept:
-            if sum(map(len, self._batches.values())) <= KEPT_BATCH_BYTES:
-                return
+        while (
+            len(self._batches) > n_kept and sum(map(len, self._batches.values())) > KEPT_BATCH_BYTES
+        ):
             self._batches.popitem(last=False)
 
 

@@ -25,12 +25,15 @@ def written_whole(target: Path, part: Path) -> Generator[BinaryIO, None, None]:
         part.unlink(missing_ok=True)
 
 
-def kept_secret(path: Path) -> str:
-    """A random text in a file that only this user can read; made once, and again if it is empty."""
+def kept_secret(path: Path, secret: str = "") -> str:
+    """A text in a file that only this user can read; made once, and again if that is gone or empty.
+
+    secret: what to write then; a new random text by default.
+    """
     if not path.exists() or not path.read_text():
         part = path.with_name(path.name + ".part")
         part.unlink(missing_ok=True)
         part.touch(0o600)  # private before there is anything in it
-        part.write_text(secrets.token_hex(32))
+        part.write_text(secret or secrets.token_hex(32))
         os.replace(part, path)
     return path.read_text()

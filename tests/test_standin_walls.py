@@ -384,6 +384,16 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+def test_a_password_that_was_deleted_or_emptied_is_there_again(running_standin):
+    password = running_standin.root / PASSWORD
+    before = password.read_text()
+    for spoil in (password.unlink, lambda: password.write_text("")):
+        spoil()
+        open_connection(running_standin.root).close()
+        assert password.read_text() == before
+        assert stat.S_IMODE(password.stat().st_mode) == 0o600
+
+
 def test_an_empty_key_is_made_anew(tmp_path):
     (tmp_path / "secret.key").touch()
     standin.ensure_running(tmp_path)
