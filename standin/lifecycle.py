@@ -74,7 +74,7 @@ def ensure_running(
     server = status(root)
     if server:
         return server
-    root.mkdir(parents=True, exist_ok=True)
+    _make(root)
     with (root / "start.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         # Another process may have started it while this one waited for its turn.
@@ -113,7 +113,7 @@ def in_use(root: Path | None = None) -> Generator[Server, None, None]:
     One that was started so ends with the last of those who use it so; one that was running stays.
     """
     root = (root or default_root()).resolve()
-    root.mkdir(parents=True, exist_ok=True)
+    _make(root)
     ends_with_users = root / "ends-with-users"
     with (root / "users.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -159,6 +159,17 @@ def reset(root: Path | None = None) -> None:
         "users.lock",
     ):
         (root / name).unlink(missing_ok=True)
+
+
+def _make(root: Path) -> None:
+    """The folder, where it is not there yet. Raises StartError where there can be none."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"The stand-in's folder {root} cannot be made ({error.strerror})."
+            " Set TUTORIAL_HOME to a folder that you may write to."
+        ) from None
 
 
 def _noted(root: Path) -> dict[str, Any] | None:

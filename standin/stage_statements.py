@@ -161,8 +161,10 @@ class StageStatements:
 
     def _refresh(self, stage: Stage, prefix: str) -> Result:
         require_directory(stage)
-        changes = self._directories.refresh(stage, prefix)
-        values = [(change.file, change.status, change.description) for change in changes]
+        values = [
+            (change.file, change.status, change.description)
+            for change in self._directories.refresh(stage, prefix)
+        ]
         return rows(["file", "status", "description"], values, UNKNOWN)
 
     def _drop(self, caller: Caller, found: re.Match[str]) -> Result:
@@ -175,22 +177,24 @@ class StageStatements:
 
     def _describe(self, caller: Caller, found: re.Match[str]) -> Result:
         stage = self._store.get(caller.stage_name(found["name"]), caller.session)
-        location = json.dumps([stage.url]) if stage.url else ""
         values = [
-            ("STAGE_LOCATION", "URL", "String", location, ""),
+            ("STAGE_LOCATION", "URL", "String", json.dumps([stage.url]) if stage.url else "", ""),
             ("STAGE_INTEGRATION", "STORAGE_INTEGRATION", "String", stage.storage_integration, ""),
             ("STAGE_ENCRYPTION", "TYPE", "String", stage.encryption, ""),
             ("DIRECTORY", "ENABLE", "Boolean", str(stage.directory).lower(), "false"),
             ("DIRECTORY", "AUTO_REFRESH", "Boolean", "false", "false"),
         ]
-        columns = [
-            "parent_property",
-            "property",
-            "property_type",
-            "property_value",
-            "property_default",
-        ]
-        return rows(columns, values, UNKNOWN)
+        return rows(
+            [
+                "parent_property",
+                "property",
+                "property_type",
+                "property_value",
+                "property_default",
+            ],
+            values,
+            UNKNOWN,
+        )
 
     def _list(self, caller: Caller, found: re.Match[str]) -> Result:
         stage, prefix = self._located(caller, found)
@@ -249,8 +253,10 @@ class StageStatements:
 
     def _infer(self, caller: Caller, found: re.Match[str]) -> Result:
         stage, prefix = self._located(caller, found)
-        files = self._store.files(stage, prefix)
-        located = [(file.path, self._store.resolve(stage, file.path)) for file in files]
+        located = [
+            (file.path, self._store.resolve(stage, file.path))
+            for file in self._store.files(stage, prefix)
+        ]
         result = infer_schema(located)
         columns = [column.strip().upper() for column in found["columns"].split(",")]
         return result if columns == ["*"] else Result(result.table.select(columns))

@@ -288,3 +288,14 @@ def test_it_may_lie_in_a_folder_of_any_name(tmp_path, name):
 def test_a_folder_that_duckdb_does_not_take_is_named(tmp_path):
     with pytest.raises(standin.StartError, match=r"what\?: DuckDB takes no \? in a path\. Set TUT"):
         standin.ensure_running(tmp_path / "what?")
+
+
+@pytest.mark.parametrize("start", [standin.ensure_running, standin.connection_parameters])
+def test_a_folder_below_a_file_or_that_is_one_says_so(tmp_path, start):
+    file = tmp_path / "file"
+    file.touch()
+    for root in (file, file / "below"):
+        with pytest.raises(standin.StartError, match=f"{root} cannot be made .*TUTORIAL_HOME"):
+            start(root)
+        with pytest.raises(standin.StartError, match="TUTORIAL_HOME"), standin.in_use(root):
+            pass
