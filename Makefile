@@ -16,7 +16,7 @@ DEEP ?=
 TORCH ?= $(if $(wildcard .venv/.installedcpu),cpu)
 BIN := .venv/bin
 # two files of tests at a time: most of a test is one process that imports
-SIDE_BY_SIDE := -n 2 --dist loadfile
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.installed$(TORCH)
 
 .DEFAULT_GOAL := help
