@@ -14,9 +14,10 @@ import pytest
 import standin
 from samples import draw_samples
 
-# A shell that starts pytest in the background lets it ignore Ctrl-C, and with it all that the
-# tests start.
+# A shell that starts pytest in the background lets it ignore Ctrl-C, and nohup a closed terminal,
+# and with it all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Small networks and many processes: one compute thread each is faster, and steady on a busy
 # machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
