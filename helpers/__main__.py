@@ -45,7 +45,10 @@ def main(arguments: list[str]) -> int:
     command = import_module(f"helpers.commands.{name}")  # only this one: train needs just torch
     try:
         return command.main(arguments[1:])
-    except (OSError, ValueError) as error:  # they name the thing, its value and the remedy
+    except (OSError, ValueError, LookupError) as error:
+        if isinstance(error, KeyError | IndexError):  # a fault of ours
+            raise
+        # the others name the thing, its value and the remedy
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:

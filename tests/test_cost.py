@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import groupby
 
 import pandas as pd
@@ -215,3 +216,9 @@ def test_the_program_prints_for_people_and_for_machines(connection, run, capsys)
 def test_the_program_says_why_it_cannot(connection, run, capsys, asked, said):
     assert door.main(["cost", "--database", DATABASE, *asked]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_after_clean_up_the_program_says_what_is_missing(connection, run, capsys):
+    replace(run, name="gone", database="GONE").save()
+    assert door.main(["cost", "--database", "GONE", "--run", "gone"]) == 1
+    assert "Run notebook 01_set_up_snowflake first" in capsys.readouterr().err

@@ -17,8 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run", default="latest", help="default: the newest")
     parser.add_argument("--json", action="store_true", help="for machines; null: not known")
     for name, price in cost.PRICES.items():
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=float, default=price, help="default %(default)s")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=float, default=price, help="default %(default)s"
+        )
     options = vars(parser.parse_args(arguments))
     backend = config.backend(options["backend"])
     run = runs.open_run(options["run"], backend, options["database"])
