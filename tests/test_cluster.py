@@ -154,6 +154,7 @@ def test_a_silent_address_is_named(monkeypatch):
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in said
 
 
+@pytest.mark.slow
 def test_local_workers_do_not_inherit_secrets(no_cluster_named, monkeypatch):
     secrets = {
         "SNOWFLAKE_USER": "s3cret-1",
@@ -337,6 +338,7 @@ def open_to_all():
         yield folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
 def test_a_user_takes_turns_at_a_gpu_and_never_meets_the_lock_of_another(open_to_all):
     with User(1001, open_to_all) as first:

@@ -359,6 +359,7 @@ def test_classes_may_be_named_like_the_columns_of_a_table():
     assert len(figures.by_class(counts, pd.DataFrame({"relative_path": []}))) == 5
 
 
+@pytest.mark.slow
 def test_three_hundred_classes_and_some_that_only_test_has_make_pictures_that_can_be_opened():
     classes = [f"class number {i}" for i in range(300)]
     paths = [f"{name}/{i}.jpg" for i in range(2) for name in [*classes[:298], "new", "newer"]]

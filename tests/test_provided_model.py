@@ -58,6 +58,7 @@ def test_card_shows_the_figures():
     assert FIGURES["ece"] < FIGURES["ece_95"]
 
 
+@pytest.mark.slow
 @needs_photographs
 def test_figures_are_what_evaluation_finds():
     found = evaluate(PHOTOGRAPHS / "validation", PROVIDED)
@@ -65,6 +66,7 @@ def test_figures_are_what_evaluation_finds():
     assert found["ece"] == pytest.approx(FIGURES["ece"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_figures_of_the_drawings_are_what_evaluation_finds(drawn_images):
     found = evaluate(drawn_images / "test", DRAWN)
     assert {name: found[name] for name in EXACT} == {name: DRAWN_FIGURES[name] for name in EXACT}

@@ -216,6 +216,7 @@ def test_a_batch_of_broken_images_is_passed_over(folder, tmp_path, batch_size):
     assert model.load(tmp_path / "m.pt").card.metrics["validation"]["n"] < 9
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is left out")
 def test_a_training_that_passes_over_batches_resumes_to_the_same_weights(folder, tmp_path):
     break_images(folder, *(f"hat/{n:03}.jpg" for n in range(10)))
