@@ -44,13 +44,15 @@ def owned(path: Path, remedy: str) -> Generator[None, None, None]:
 
     Raises BlockingIOError if another process, or another call in this one, has it.
     """
-    lock = path.with_name(f".{path.name}.lock")
     try:
-        with _writing(path), FileLock(lock, timeout=0):
-            yield
-            lock.unlink(missing_ok=True)  # while it is held: whoever has it open tries anew
+        with _writing(path):
+            held = FileLock(path.with_name(f".{path.name}.lock"), timeout=0).acquire()
     except Timeout:
         raise BlockingIOError(f"{path} is in use by another process. {remedy}") from None
+    with held as lock:
+        yield
+        # while it is held: whoever has it open tries anew
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -59,10 +61,8 @@ def _writing(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:
-        closed = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-        if error.errno not in closed or "TUTORIAL_HOME" in str(
-            error
-        ):  # it names what is inside already
+        # whether the disk is full, or the folder closed to us
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         raise OSError(
             error.errno,

@@ -5,9 +5,10 @@ import os
 import random
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib import parse, request
+from urllib import request
 
 import numpy as np
 import torch
@@ -70,13 +71,28 @@ class Downloader:
             raise FileNotFoundError(
                 f"Certificates {bundle} are not there: correct REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE."
             )
-        self._options: Any = {
+        options: Any = {
             "ca_cert_dir" if bundle and Path(bundle).is_dir() else "ca_certs": bundle,
             "timeout": urllib3.Timeout(timeout_s),
             "retries": False,
         }
-        self._direct = urllib3.PoolManager(maxsize=32, **self._options)
-        self._through = requests.adapters.HTTPAdapter(pool_maxsize=32)
+        direct = urllib3.PoolManager(maxsize=32, **options)
+        through = requests.adapters.HTTPAdapter(pool_maxsize=32)
+
+        @cache  # of http://host:port: to ask requests takes as long as a small image
+        def pool_to(place: str) -> Any:
+            # requests itself compares no port of an address
+            is_open = request.proxy_bypass(place.partition("//")[2])
+            proxy = requests.utils.select_proxy(
+                place, {} if is_open else requests.utils.get_environ_proxies(place, None)
+            )
+            return (
+                through.proxy_manager_for(proxy if "://" in proxy else f"http://{proxy}", **options)
+                if proxy
+                else direct
+            )
+
+        self._pool_to = pool_to
         self._errors = urllib3.exceptions.HTTPError
         self.attempts = attempts
         self.backoff_s = backoff_s
@@ -104,19 +120,9 @@ class Downloader:
         raise ImageError(f"download failed after {self.attempts} attempts: {reason}", self.attempts)
 
     def _get(self, url: str) -> bytes:
-        from requests import utils
-
-        # requests itself compares no port of an address
-        direct = request.proxy_bypass(parse.urlsplit(url).netloc)
-        proxy = utils.select_proxy(url, {} if direct else utils.get_environ_proxies(url, None))
-        pools = (
-            self._through.proxy_manager_for(
-                proxy if "://" in proxy else f"http://{proxy}", **self._options
-            )
-            if proxy
-            else self._direct
+        response = self._pool_to("/".join(url.split("/", 3)[:3])).request(
+            "GET", url, preload_content=False
         )
-        response = pools.request("GET", url, preload_content=False)
         try:
             # Google answers 400 for an expired URL
             if response.status == 403 or (

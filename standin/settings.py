@@ -42,11 +42,8 @@ def _use(session: Session, tree: exp.Use) -> Result:
     if kind in ("ROLE", "WAREHOUSE"):
         session.context[f"CURRENT_{kind}"] = names[-1]
         return status(DONE)
-    if kind == "SECONDARY ROLES" and names[-1].upper() in (
-        "ALL",
-        "NONE",
-    ):  # roles grant nothing here
-        return status(DONE)
+    if kind == "SECONDARY ROLES" and names[-1].upper() in ("ALL", "NONE"):
+        return status(DONE)  # roles grant nothing here
     if kind not in ("DATABASE", "SCHEMA"):
         raise unsupported(tree.sql("snowflake"))
     with engine.sql_errors():

@@ -1,5 +1,6 @@
 """What one notebook leaves for the next: runs, and which of them is meant."""
 
+import errno
 import json
 import os
 import subprocess
@@ -216,3 +217,15 @@ def test_an_error_of_another_kind_stays_as_it_is(tmp_path):
         (tmp_path / "gone").read_text()
     assert "TUTORIAL_HOME" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_another_file_is_not_the_locks(tmp_path):
+    """What goes wrong while a folder is owned keeps its own name and remedy."""
+    with (
+        pytest.raises(PermissionError, match="elsewhere") as caught,
+        owned(tmp_path / "run", "Wait."),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", "elsewhere")
+    assert "TUTORIAL_HOME" not in str(caught.value)
+    with owned(tmp_path / "run", "Wait."):
+        pass

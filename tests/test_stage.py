@@ -37,6 +37,20 @@ def test_only_what_is_gone_is_removed(stage, tmp_path_factory, gone):
     assert set(stages.listing(stage, "st")) == {f"hat/{name}" for name in set(ODD) - gone}
 
 
+def test_a_sync_without_news_asks_once(stage, tmp_path, monkeypatch):
+    folder = draw_folder(tmp_path / "train", n=2)
+    stages.sync(stage, folder, "st")
+    sent = []
+
+    def noted(connection, sql):
+        sent.append(sql)
+        return execute(connection, sql)
+
+    monkeypatch.setattr(stages, "execute", noted)
+    stages.sync(stage, folder, "st")
+    assert sent == ["list @ST"]
+
+
 def test_what_cannot_be_read_at_the_moment_is_not_removed(stage, tmp_path):
     folder = draw_folder(tmp_path / "train", n=2)
     stages.sync(stage, folder, "st")

@@ -1,4 +1,4 @@
-"""Train from a plain folder of images; needs only torch, torchvision and timm."""
+"""Train from a plain folder of images, without Snowflake, Dask or pandas."""
 
 import argparse
 import time

@@ -44,5 +44,5 @@ def estimate(
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """For people: to the cent, and what is not known says so."""
-    return table.round(2).astype(object).fillna("unknown")
+    """For people: a hundredth of a cent is nothing, and what is not known says so."""
+    return table.round(4).astype(object).fillna("unknown")

@@ -88,9 +88,7 @@ def account_parameters() -> dict[str, Any]:
         )
     # without heartbeats a session ends after four hours of silence, such as training
     return (
-        {
-            "client_session_keep_alive": True,
-        }
+        {"client_session_keep_alive": True}
         | settings
         | {
             # times mean the same everywhere, and a URL that is signed anew is not an old answer
@@ -153,8 +151,10 @@ def _toml(path: Path, problems: list[str]) -> dict[str, Any] | None:
 
 def _authenticator(settings: dict[str, Any]) -> str:
     """The one that is named, or that the credentials imply."""
-    implied = (meant for name, meant in IMPLIED.items() if settings.get(name))
-    named = str(settings.get("authenticator") or next(implied, "SNOWFLAKE_JWT"))
+    named = str(
+        settings.get("authenticator")
+        or next((meant for name, meant in IMPLIED.items() if settings.get(name)), "SNOWFLAKE_JWT")
+    )
     # of an Okta address the case counts
     return named if named.lower().startswith("https://") else named.upper()
 

@@ -55,9 +55,10 @@ def sync(connection: SnowflakeConnection, folder: Path, stage: str) -> Changes:
     staged = listing(connection, stage)
     added = [path for path in local if path not in staged]
     changed = [path for path in local if path in staged and not _same(local[path], *staged[path])]
-    _put(connection, stage, {path: local[path] for path in added + changed})
-    staged = listing(connection, stage)
-    _require_all("LIST does not have", local, staged)
+    if added or changed:
+        _put(connection, stage, {path: local[path] for path in added + changed})
+        staged = listing(connection, stage)
+        _require_all("LIST does not have", local, staged)
     for path in [*added, *changed][:1]:  # else each sync would send all again
         if not _same(local[path], *staged[path]):
             warnings.warn(f"LIST's MD5 of @{stage}/{path} is not the file's.", stacklevel=2)

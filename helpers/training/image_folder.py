@@ -12,7 +12,7 @@ from helpers.training.dataset import ImageFile, LabelledImages
 
 
 class ImageFolder(LabelledImages):
-    """The images of a local folder <class>/<file>;"""
+    """The images of a local folder <class>/<file>."""
 
     def __init__(self, folder: Path, **options: Any):
         self.folder = Path(folder).resolve()

@@ -27,8 +27,10 @@ def build(arch: str, n_classes: int, weights: str = "none") -> nn.Module:
         return networks.with_outputs(net, n_classes)
     net = networks.construct(arch, n_classes)
     if weights.endswith(".pt"):
-        path = config.PROJECT_ROOT / weights  # wherever the notebook's kernel runs
-        _load_matching(net, read_checkpoint(path)["state_dict"], arch, weights)
+        # from the project's root, wherever the notebook's kernel runs
+        _load_matching(
+            net, read_checkpoint(config.PROJECT_ROOT / weights)["state_dict"], arch, weights
+        )
     elif weights != "none":
         raise ValueError(
             f'weights is {weights!r}. Use "imagenet", "none", or the path of a checkpoint (.pt).'
